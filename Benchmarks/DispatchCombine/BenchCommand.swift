@@ -1,0 +1,147 @@
+import ArgumentParser
+import Glibc
+import MoriDevice
+import MoriEP
+import MoriLauncher
+import MoriShmem
+
+/// `bench-dispatch-combine`: verified rounds of dispatch and combine, and how fast they are.
+@main
+struct BenchCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench-dispatch-combine",
+        abstract: "Measures dispatch and combine next to the memory roofline of the same run.",
+        discussion: """
+            Starts its own ranks, as processes or threads of this machine, or joins the world of \
+            the launcher that started it (mori-ep launch, torchrun, mpirun, srun). Without \
+            --zero-copy, every combine mode that makes a difference is measured, and the JSON \
+            reports the external one first.
+            """)
+
+    @Option(
+        help: ArgumentHelp(
+            "Kernels: \(KernelType.allCases.map(\.description).joined(separator: ", ")).",
+            valueName: "name"),
+        transform: OptionTypes.kernel)
+    var kernel: KernelType = .intraNode
+
+    @Option(help: "Ranks. (default: 8, or the launcher's)")
+    var ranks: Int?
+
+    @Option(
+        help: "Ranks of a node, the last of which may have fewer. (default: all, or the launcher's)"
+    )
+    var gpusPerNode: Int?
+
+    @Option(help: "Queue pairs to each peer, for the inter-node kernels.")
+    var queuePairs: Int = 1
+
+    @Option(help: "What the ranks are, process or thread. (default: process)")
+    var world: WorldKind = .process
+
+    @Option(help: "auto, host, amd or nvidia. (default: MORI_EP_DEVICE, else auto)")
+    var device: DeviceChoice?
+
+    @Option(help: "Tokens of each rank, 0 or more.")
+    var tokens: Int = 4096
+
+    @Option(help: "Elements of a token.")
+    var hidden: Int = 7168
+
+    @Option(help: "Experts at each rank.")
+    var expertsPerRank: Int = 32
+
+    @Option(help: "Experts of a token.")
+    var topk: Int = 8
+
+    @Option(
+        help: "Element type of dispatched tokens: \(OptionTypes.legalTokenTypes).",
+        transform: OptionTypes.tokenType)
+    var dispatchType: ElementType = .bfloat16
+
+    @Option(
+        help: "Element type of combined tokens. (default: the same)",
+        transform: OptionTypes.tokenType)
+    var combineType: ElementType?
+
+    @Option(
+        help: ArgumentHelp(
+            "random, round-robin, skewed, all-to-one, spread, or a JSON file: [ranks][tokens * topk]"
+                + " expert ids.", valueName: "pattern"))
+    var routing: String = "random"
+
+    @Flag(help: "Combine from the registered buffer, which peers read in place.")
+    var zeroCopy = false
+
+    @Option(help: "Timed rounds.")
+    var iterations: Int = 10
+
+    @Flag(inversion: .prefixedNo, help: "Compare a whole round with the oracle, bit for bit.")
+    var verify = true
+
+    @Option(help: "What tokens, weights and routing depend on.")
+    var seed: UInt64 = 1
+
+    @Option(help: "Seconds that a round may wait for a rank. (default: MORI_EP_TIMEOUT, else 30)")
+    var timeout: Double?
+
+    @Option(help: ArgumentHelp("Write the results there, as one object.", valueName: "file"))
+    var json: String?
+
+    /// Set by this program for the ranks that it starts: they report to it instead of the user.
+    @Flag(help: .private)
+    var worker = false
+
+    func validate() throws {
+        func require(_ option: String, _ value: Int, atLeast least: Int) throws {
+            guard value >= least else {
+                throw ValidationError("\(option) is \(value); legal is \(least) or more")
+            }
+        }
+        try require("--ranks", ranks ?? 1, atLeast: 1)
+        try require("--gpus-per-node", gpusPerNode ?? 1, atLeast: 1)
+        try require("--queue-pairs", queuePairs, atLeast: 1)
+        try require("--tokens", tokens, atLeast: 0)
+        try require("--hidden", hidden, atLeast: 1)
+        try require("--experts-per-rank", expertsPerRank, atLeast: 1)
+        try require("--topk", topk, atLeast: 1)
+        try require("--iterations", iterations, atLeast: 1)
+        if let timeout, !(0.001...1e6).contains(timeout) {
+            throw ValidationError("--timeout is \(timeout); legal is 0.001 to 1000000 seconds")
+        }
+        if let json { try OptionTypes.checkWritable(json) }
+    }
+
+    func run() async throws {
+        do {
+            try Lifeline.watch()
+            // Before anything reads it: the library knows the variable only.
+            if let device { unsafe setenv("MORI_EP_DEVICE", device.rawValue, 1) }
+            let launched = world == .process ? try LauncherEnvironment() : nil
+            let settings = try BenchSettings(self, launched: launched)
+            if worker {
+                guard await Ranks.work(settings) else { throw ExitCode.failure }
+                return
+            }
+            let result: BenchResult?
+            if launched != nil {
+                result = try await Ranks.join(settings)
+            } else if world == .thread {
+                result = try await Ranks.threads(settings)
+            } else {
+                result = try await Ranks.processes(settings)
+            }
+            guard let result else { return }
+            Console.print(Report(result).text)
+            if let json { try result.write(to: json) }
+        } catch let code as ExitCode {
+            throw code
+        } catch let failure as BenchFailure {
+            for line in failure.lines { Console.error("bench-dispatch-combine: \(line)\n") }
+            throw ExitCode.failure
+        } catch {
+            Console.error("bench-dispatch-combine: \(error)\n")
+            throw ExitCode.failure
+        }
+    }
+}

@@ -1,0 +1,280 @@
+import FoundationEssentials
+import MoriDevice
+import MoriEP
+import MoriOracle
+
+/// One rank's part of the benchmark.
+struct RankRun<Element: BenchElement, Combined: BenchElement> {
+    let settings: BenchSettings
+    let routes: Routes
+    let op: EPDispatchCombineOp
+    let stream: DeviceStream
+    let clock: EventClock
+    let buffers: RoundBuffers
+    let progress: Progress
+    var peakBytes = 0
+
+    var world: SymmetricMemory { op.world }
+    var rank: Int { world.rank }
+
+    /// What one way of combining needs beside the common tensors.
+    struct Mode {
+        let input: CombineInput
+        /// Where the experts write: a tensor of the benchmark's, or the registered buffer.
+        let expertOutput: DeviceTensor
+        /// The operator's own, known after a round.
+        var received: DeviceTensor?
+        var combined: DeviceTensor?
+    }
+
+    /// Verifies and measures each way of combining in turn.
+    mutating func run() async throws -> [ModeResult] {
+        var results: [ModeResult] = []
+        for input in settings.combineInputs {
+            let rows = routes.receivedCounts[rank]
+            let isExternal = input == .external
+            // As many rows as come, no more: the registered buffer is large enough for all.
+            var mode = Mode(
+                input: input,
+                expertOutput: isExternal
+                    ? try DeviceTensor(
+                        shape: [rows, settings.workload.hidden],
+                        elementType: Combined.elementType, on: world.device)
+                    : try op.registeredCombineInput(
+                        of: Combined.elementType, hiddenDim: settings.workload.hidden))
+            try await prepare(&mode)
+            let samples = try await measure(mode)
+            results.append(
+                ModeResult(
+                    input, try await gather(samples), settings: settings, routes: routes))
+            try await noteMemory()
+        }
+        progress.clear()
+        return results
+    }
+
+    // -------------------------------------------------------------------------------------------
+    // Rounds
+
+    /// Runs one round; this rank begins so many nanoseconds later than the others.
+    private func round(
+        _ mode: Mode, marks: (PhaseMarks, PhaseMarks), delay: Int64 = 0
+    ) async throws {
+        try await world.meet(delay: delay)
+        try marks.0.begin(on: stream)
+        let received = try op.dispatch(
+            buffers.tokens, weights: buffers.weights, indices: buffers.indices, on: stream)
+        try marks.0.finish(on: stream)
+        try await stream.completion()
+        try await world.meet()
+        try marks.1.begin(on: stream)
+        _ = try op.combine(mode.expertOutput, of: received, input: mode.input, on: stream)
+        try marks.1.finish(on: stream)
+        try await stream.completion()
+    }
+
+    /// The rounds before the timed ones: one of NaNs and a verified one, or plain ones.
+    private func prepare(_ mode: inout Mode) async throws {
+        let rows = routes.receivedCounts[rank]
+        progress.show("\(mode.input): first round")
+        try buffers.tokens.fill(with: 0xFF, on: stream)
+        try buffers.weights.fill(with: 0xFF, on: stream)
+        try mode.expertOutput.prefix(rows).fill(with: 0xFF, on: stream)
+        let received = try op.dispatch(
+            buffers.tokens, weights: buffers.weights, indices: buffers.indices, on: stream)
+        let receivedTokens = received.tokens
+        let receivedIndices = received.indices
+        let first = try op.combine(
+            mode.expertOutput, of: received, input: mode.input, on: stream)
+        try await stream.completion()
+        mode.received = receivedTokens
+        mode.combined = first.tokens
+        // Nobody may send into the indices that are made unusable here.
+        try await world.barrier()
+        try receivedIndices.prefix(rows).fill(with: 0xFF, on: stream)
+        progress.show("\(mode.input): tokens")
+        try await buffers.load(Element.self, settings.workload, rank: rank, on: stream)
+        try await world.barrier()
+        if settings.verifies {
+            try await verify(mode)
+        } else {
+            try await loadExpertOutput(mode, rows: rows)
+        }
+    }
+
+    /// Numbers for the timed rounds: not what experts would make, but no special values.
+    private func loadExpertOutput(_ mode: Mode, rows: Int) async throws(MoriError) {
+        let workload = settings.workload
+        let width = workload.hidden * Combined.elementType.byteCount
+        for piece in DeviceTensor.pieces(rows, rowByteCount: width) {
+            var elements: [Combined] = []
+            for row in piece {
+                elements += RowMath.rounded(workload.tokenRow(rank: rank, token: row))
+            }
+            try mode.expertOutput.rows(piece).copy(from: elements, on: stream)
+            try await stream.completion()
+        }
+    }
+
+    /// One round compared with the oracle, on every rank.
+    private func verify(_ mode: Mode) async throws {
+        let verification = Verification<Element, Combined>(routes: routes, rank: rank)
+        progress.show("\(mode.input): verifying dispatch")
+        let received = try op.dispatch(
+            buffers.tokens, weights: buffers.weights, indices: buffers.indices, on: stream)
+        try await throwFirst(
+            try await verification.checkReceived(
+                received, writing: mode.expertOutput, with: op, on: stream))
+        progress.show("\(mode.input): verifying combine")
+        let weights = received.weights
+        let combined = try op.combine(
+            mode.expertOutput, of: received, weights: weights, input: mode.input, on: stream)
+        try await throwFirst(try await verification.checkCombined(combined, on: stream))
+    }
+
+    /// Throws the difference of the lowest rank that found one, the same on every rank.
+    private func throwFirst(_ difference: String?) async throws {
+        let all = try await world.allGather(Array((difference ?? "").utf8))
+        guard let found = all.firstIndex(where: { !$0.isEmpty }) else { return }
+        throw RankFailure(
+            rank: rank, reason: "verification",
+            message: "verification failed: " + String(decoding: all[found], as: UTF8.self))
+    }
+
+    // -------------------------------------------------------------------------------------------
+    // Timing
+
+    /// The timed rounds, each followed by the rooflines of its two phases.
+    private func measure(_ mode: Mode) async throws -> RankSamples {
+        let device = world.device
+        let marks = (try PhaseMarks(on: device), try PhaseMarks(on: device))
+        let rooflines = try Rooflines(self, mode)
+        var samples = RankSamples(
+            dispatch: PhaseSamples(bytes: byteCount(of: Element.self)),
+            combine: PhaseSamples(bytes: byteCount(of: Combined.self)),
+            commonClock: world.isOneMachine)
+        // Once before the timed rounds, so that its memory was touched too.
+        for verb in Rooflines.Verb.allCases {
+            _ = try await rooflines.measure(verb, rooflines.loops[0])
+        }
+        samples.warmups = try await warmUp(mode, marks: marks)
+        samples.network = try await countNetwork(mode, marks: marks)
+        let iterations = settings.shape.iterations
+        for turn in 0..<iterations {
+            progress.show("\(mode.input): round \(turn + 1) of \(iterations)")
+            try await round(mode, marks: marks)
+            samples.dispatch.phase.append(try marks.0.interval(clock))
+            samples.combine.phase.append(try marks.1.interval(clock))
+            for loop in rooflines.loops {
+                for verb in Rooflines.Verb.allCases {
+                    try await world.meet()
+                    samples.add(try await rooflines.measure(verb, loop), verb, loop)
+                }
+            }
+        }
+        return samples
+    }
+
+    /// Rounds without timing, until the processes' page tables know the rows of all peers.
+    ///
+    /// A rank process pays for each page of a peer when it stores there first, and where its rows
+    /// go depends on which ranks came before it. A model runs many thousand rounds, so that it pays
+    /// once; a benchmark of ten rounds would measure little else. The ranks begin these rounds in
+    /// another order each time, which reaches every page soon.
+    ///
+    /// - Returns: How many rounds it took.
+    private func warmUp(_ mode: Mode, marks: (PhaseMarks, PhaseMarks)) async throws -> Int {
+        let count = world.worldSize
+        let most = max(BenchSettings.leastWarmups, min(3 * count, BenchSettings.mostWarmups))
+        for turn in 1...most {
+            progress.show("\(mode.input): warming up, round \(turn)")
+            let before = PageFaults.count()
+            try await round(
+                mode, marks: marks, delay: Int64((rank + turn) % count) * 3_000_000)
+            let own = [PageFaults.count() - before, byteCount(of: Element.self)]
+            let all = try await world.allGather(Array("\(own[0]) \(own[1])".utf8))
+            let sums = all.map { String(decoding: $0, as: UTF8.self).split(separator: " ") }
+                .reduce(into: (faults: 0, bytes: 0)) { sums, words in
+                    sums.faults += Int(words[0]) ?? 0
+                    sums.bytes += Int(words[1]) ?? 0
+                }
+            // Pages that are still new: less than one of a hundred that a round moves.
+            let isKnown = sums.faults * PageFaults.pageByteCount * 100 < sums.bytes
+            if turn >= BenchSettings.leastWarmups && isKnown { return turn }
+        }
+        return most
+    }
+
+    /// What one round asks of the network; nil where the kernels have none.
+    private func countNetwork(
+        _ mode: Mode, marks: (PhaseMarks, PhaseMarks)
+    ) async throws -> NetworkStatistics? {
+        guard settings.config.kernelType != .intraNode else { return nil }
+        progress.show("\(mode.input): counting")
+        let before = await op.networkStatistics()
+        try await round(mode, marks: marks)
+        return await op.networkStatistics() - before
+    }
+
+    private func byteCount<Type: BenchElement>(of type: Type.Type) -> Int {
+        routes.receivedCounts[rank] * settings.workload.hidden * Type.elementType.byteCount
+    }
+
+    /// Every rank's samples, by rank.
+    private func gather(_ samples: RankSamples) async throws -> [RankSamples] {
+        let bytes = try JSONEncoder().encode(samples)
+        return try await world.allGather(Array(bytes)).map {
+            try JSONDecoder().decode(RankSamples.self, from: Data($0))
+        }
+    }
+
+    /// Adds up the memory of all ranks; threads share one process's.
+    private mutating func noteMemory() async throws {
+        try await world.barrier()
+        let own = settings.shape.world == .thread && rank != 0 ? 0 : PeakMemory.proportionalBytes()
+        let all = try await world.allGather(Array("\(own)".utf8))
+        let sum = all.compactMap { Int(String(decoding: $0, as: UTF8.self)) }.reduce(0, +)
+        peakBytes = max(peakBytes, sum)
+    }
+}
+
+extension RankRun where Element == BFloat16, Combined == BFloat16 {
+    /// Makes a rank's operator, runs it with the settings' element types, and closes it.
+    static func run(
+        _ settings: BenchSettings, _ routes: Routes, in world: SymmetricMemory
+    ) async throws -> BenchResult {
+        let types = (settings.config.elementType, settings.config.effectiveCombineElementType)
+        return switch types {
+        case (.float32, .float32):
+            try await RankRun<Float, Float>.measured(settings, routes, in: world)
+        case (.float32, _):
+            try await RankRun<Float, BFloat16>.measured(settings, routes, in: world)
+        case (_, .float32):
+            try await RankRun<BFloat16, Float>.measured(settings, routes, in: world)
+        default:
+            try await RankRun<BFloat16, BFloat16>.measured(settings, routes, in: world)
+        }
+    }
+}
+
+extension RankRun {
+    fileprivate static func measured(
+        _ settings: BenchSettings, _ routes: Routes, in world: SymmetricMemory
+    ) async throws -> BenchResult {
+        let progress = Progress(rank: world.rank)
+        progress.show("allocating")
+        let op = try await EPDispatchCombineOp(settings.config, in: world)
+        let stream = try DeviceStream(on: world.device)
+        let clock = try EventClock(on: stream)
+        let buffers = try RoundBuffers(
+            routes, rank: world.rank, config: settings.config, on: stream)
+        var run = RankRun(
+            settings: settings, routes: routes, op: op, stream: stream, clock: clock,
+            buffers: buffers, progress: progress)
+        let modes = try await run.run()
+        let result = try BenchResult(
+            settings, modes: modes, op: op, peakBytes: run.peakBytes)
+        try await op.close()
+        return result
+    }
+}

@@ -1,0 +1,71 @@
+import MoriDevice
+import MoriEP
+import MoriOracle
+
+/// The rooflines of both phases, for the device that the world is on.
+struct Rooflines {
+    /// The two phases.
+    enum Verb: CaseIterable {
+        case dispatch
+        case combine
+    }
+
+    private enum Kind {
+        case host(dispatch: RooflineRun, combine: RooflineRun)
+        case device(
+            dispatch: DeviceRoofline, combine: DeviceRoofline, marks: PhaseMarks,
+            clock: EventClock, stream: DeviceStream)
+    }
+
+    private let kind: Kind
+    /// The loops to choose the better one of.
+    let loops: [RooflineLoop]
+
+    /// Lays the loops over the tensors of a round that was run before.
+    init<Element, Combined>(
+        _ run: RankRun<Element, Combined>, _ mode: RankRun<Element, Combined>.Mode
+    ) throws(MoriError) {
+        guard let received = mode.received, let combined = mode.combined else {
+            throw MoriError(.invalidArgument, "a roofline needs the tensors of a round before it")
+        }
+        let op = run.op
+        let landing = try op.registeredCombineInput(
+            of: Combined.elementType, hiddenDim: run.settings.workload.hidden)
+        let external = mode.input == .external ? mode.expertOutput : nil
+        if try op.world.device.properties().memoryIsHostMemory {
+            loops = [.cached, .streaming]
+            let dispatchLaunch = try op.launchParameters(forCombine: false)
+            let combineLaunch = try op.launchParameters(forCombine: true)
+            kind = .host(
+                dispatch: .dispatch(
+                    run.routes, rank: run.rank, tokens: run.buffers.tokens, received: received,
+                    threads: dispatchLaunch.blocks * dispatchLaunch.warpsPerBlock),
+                combine: .combine(
+                    run.routes, rank: run.rank, external: external, landing: landing,
+                    output: combined, maxTokens: op.config.maxInputTokensPerRank,
+                    threads: combineLaunch.blocks * combineLaunch.warpsPerBlock))
+            return
+        }
+        loops = [.deviceCopy]
+        let own = combined.shape[0]
+        let rows = run.routes.receivedCounts[run.rank]
+        kind = .device(
+            dispatch: DeviceRoofline(
+                from: run.buffers.tokens, to: received, rows: rows, unavoidableRows: own + rows),
+            combine: DeviceRoofline(
+                from: combined, to: landing, rows: rows,
+                unavoidableRows: (external == nil ? rows : 3 * rows) + own),
+            marks: try PhaseMarks(on: op.world.device), clock: run.clock, stream: run.stream)
+    }
+
+    /// Runs one of the loops once.
+    func measure(_ verb: Verb, _ loop: RooflineLoop) async throws(MoriError) -> Interval {
+        switch kind {
+        case .host(let dispatch, let combine):
+            return try await (verb == .dispatch ? dispatch : combine).measure(loop)
+        case .device(let dispatch, let combine, let marks, let clock, let stream):
+            return try await (verb == .dispatch ? dispatch : combine).measure(
+                on: stream, marks: marks, clock: clock)
+        }
+    }
+}

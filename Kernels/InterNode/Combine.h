@@ -1,0 +1,211 @@
+// InterNode and AsyncLL combine: rows go back to the section that their rank has at their source, at
+// the row from which they came; the source sums over ranks.
+//
+//   1. combineSend     the grid  packets of all received rows, and the words of all edges
+//   2. combineReceive  one warp  awaits the ranks that this one sent rows to
+//   3. combineReduce   the grid  sums in ascending order of ranks, fp32, one rounding (P14)
+//
+// Nobody else writes what a rank receives into, so no rank waits for one that owes it nothing (P2).
+// A receiver that had no room for all rows gives fewer back, and says so: the sums leave them out.
+#pragma once
+
+#include "InterNode/Sections.h"
+#include "Shmem/CombineRound.h"
+
+namespace mori::internode {
+
+MORI_DEVICE Edge combineEdge(const Operator& op,
+                             const Sections& sections,
+                             const moriep_combine_arguments& arguments,
+                             int peer) {
+    return {MORIEP_VERB_COMBINE,
+            peer,
+            sections.combineOutgoing(peer),
+            sections.combineLanding(op.rank()),
+            packetOf(arguments).bytes};
+}
+
+/// Rows of a source that found room here: the first ones.
+MORI_DEVICE int64_t keptRows(const Operator& op, const Sections& sections, int source) {
+    int64_t begin = 0;
+    for (int before = 0; before < source; ++before) begin += *sections.came(before);
+    const int64_t room = op.shape().max_received - begin;
+    const int64_t rows = *sections.came(source);
+    return room <= 0 ? 0 : rows < room ? rows : room;
+}
+
+/// The last block tells every source how many of its rows come back.
+MORI_DEVICE void tellSources(const BlockWarp& first,
+                             const Operator& op,
+                             const Sections& sections,
+                             const moriep_combine_arguments& arguments) {
+    const uint32_t epoch = op.control()->epoch;
+    first.each(op.worldSize(), [&](int turn, const BlockOnce& once) {
+        const int peer = (op.rank() + 1 + turn) % op.worldSize();
+        if (*sections.came(peer) == 0) return;  // it does not wait
+        // Pairs with the wait in the source's combineReceive.
+        tellEdge(op,
+                 sections,
+                 combineEdge(op, sections, arguments, peer),
+                 keptRows(op, sections, peer),
+                 Signal{epoch, arguments.signature, 0},
+                 arguments.timeout_ns,
+                 once,
+                 [&](int queue) { return sections.combineWord(epoch, op.rank(), queue); });
+    });
+}
+
+/// Launch 1: sends the experts' output back.
+MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& arguments) {
+    const Operator op(arguments.op);
+    uint32_t* answer = block.shared<uint32_t>(1);
+    if (roundFailed(block, op, answer)) return;
+    const Sections sections(op);
+    moriep_control* control = op.control();
+    const Warp& warp = block.warp();
+    const CombinePacket packet = packetOf(arguments);
+    const int64_t weightBytes = int64_t(op.shape().top_k) * 4;
+    const uint64_t input = arguments.input != 0
+                               ? arguments.input
+                               : op.block(op.rank()) + op.layout().combine_input;
+    const bool tooFew = control->received_count > arguments.input_rows;
+    const int64_t rows = tooFew ? 0 : control->received_count;
+    const Range range = Range::part(rows, block.index(), block.count());
+    for (int64_t row = range.begin + warp.index(); row < range.end; row += block.warps()) {
+        const uint64_t to = sections.combineOutgoing(sections.sourceOf(row)) +
+                            static_cast<uint64_t>(*sections.sectionRow(row) * packet.bytes);
+        warp.copy(pointer<char>(to),
+                  pointer<const char>(input) + row * arguments.row_bytes,
+                  arguments.row_bytes);
+        if (arguments.call.has_weights != 0) {
+            warp.copy(pointer<char>(to) + packet.weights,
+                      pointer<const char>(arguments.weights) + row * weightBytes,
+                      weightBytes);
+        }
+    }
+
+    block.publish();
+    block.once([&](const BlockWarp& first) {
+        const QueueRows queues = QueueRows::of(op.shape());
+        if (queues.onePutPerRow) {
+            const int count = static_cast<int>(range.end - range.begin);
+            first.each(count, [&](int i, const BlockOnce& once) {
+                const int source = sections.sourceOf(range.begin + i);
+                if (!sections.isRemote(source)) return;
+                const int64_t row = *sections.sectionRow(range.begin + i);
+                const Edge edge = combineEdge(op, sections, arguments, source);
+                const Range one{row, row + 1};
+                pushRows(op, edge, queues.queueOf(row), one, arguments.timeout_ns, once);
+            });
+        }
+        if (!lastBlock(first, block, &control->combine_blocks_finished)) return;
+        first.elect([&](const BlockOnce& once) { recordCombine(op, arguments, tooFew, once); });
+        first.sync();
+        if (!tooFew) tellSources(first, op, sections, arguments);
+    });
+}
+
+/// Launch 2: waits until the rows are back from every rank that this one sent some to.
+MORI_DEVICE void combineReceive(Block& block, const moriep_combine_arguments& arguments) {
+    const Operator op(arguments.op);
+    const Sections sections(op);
+    block.once([&](const BlockWarp& warp) {
+        moriep_control* control = op.control();
+        if (op.failed()) return;
+        const uint32_t epoch = control->epoch;
+        const int queues = op.shape().queue_pairs;
+        const auto word = [&](int i) {
+            return sections.at(op.rank(), sections.combineWord(epoch, i / queues, i % queues));
+        };
+        // Pairs with tellSources of every rank that received rows of this one.
+        const bool came = awaitSignals(
+            warp,
+            op,
+            op.worldSize() * queues,
+            MORIEP_PHASE_COMBINE_RECEIVE,
+            MORIEP_VERB_COMBINE,
+            Signal{epoch, arguments.signature, 0},
+            arguments.timeout_ns,
+            op.networkWakes() ? Waking::yes : Waking::no,
+            [&](int i) -> const uint64_t* {
+                return *sections.sent(i / queues) == 0 ? nullptr : word(i);
+            },
+            [&](int i) { return i / queues; });
+        if (!came) return;
+        warp.lanes(op.worldSize(), [&](int64_t rank) {
+            int* rows = sections.sent(static_cast<int>(rank));
+            if (*rows == 0) return;
+            int back = 0;
+            for (int queue = 0; queue < queues; ++queue) {
+                const uint64_t found = machine::pollSystem(word(int(rank) * queues + queue));
+                back += static_cast<int>(Signal::of(found).count);
+            }
+            *rows = back;
+        });
+        warp.elect([&](const BlockOnce&) { control->combined_epoch = epoch; });
+    });
+}
+
+/// Bytes of block memory that the launches of combine ask for, at most.
+MORI_SHARED uint64_t combineSharedBytes(const moriep_shape& shape, int warps) {
+    return static_cast<uint64_t>(warps) * static_cast<uint64_t>(maxDestinations(shape)) *
+               sizeof(PeerRow) +
+           64;
+}
+
+/// Launch 3: sums what came back for each own token.
+template <class Element>
+MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arguments) {
+    using Storage = typename Element::Storage;
+    const Operator op(arguments.op);
+    const Sections sections(op);
+    const moriep_control* control = op.control();
+    const Warp& warp = block.warp();
+    const int topK = op.shape().top_k;
+    const int64_t hidden = arguments.call.hidden;
+    const int64_t tokens = control->token_count;
+    const bool failed = control->failed != 0;
+    const uint64_t own = op.block(op.rank());
+    const CombinePacket packet = packetOf(arguments);
+    const RowBuffer rowBuffer{0, packet.bytes};
+    const RowBuffer weightBuffer{static_cast<uint64_t>(packet.weights), packet.bytes};
+    Storage* output = pointer<Storage>(op.local(op.layout().combine_output));
+    float* outputWeights = pointer<float>(op.local(op.layout().combine_output_weights));
+    const int most = maxDestinations(op.shape());
+    PeerRow* rows =
+        block.shared<PeerRow>(int64_t(block.warps()) * most) + warp.index() * most;
+
+    const int64_t warps = int64_t(block.count()) * block.warps();
+    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, static_cast<int>(warps));
+    for (int64_t item = int64_t(block.index()) * block.warps() + warp.index();
+         item < tokens * parts.parts;
+         item += warps) {
+        const int64_t token = item / parts.parts;
+        const int part = static_cast<int>(item % parts.parts);
+        const Range range = parts.range(hidden, Element::kBytes, part);
+        const bool sumsWeights = part == 0 && arguments.call.has_weights != 0;
+        if (failed) {
+            fillVoid<Element>(warp, output + token * hidden, range);
+            if (sumsWeights) fillVoid<Float32>(warp, outputWeights + token * topK, {0, topK});
+            continue;
+        }
+        // Named, because nvcc 13.5 fails on it as a temporary inside a template.
+        const auto place = [&](int rank, int row) {
+            if (row >= *sections.sent(rank)) return PeerRow{0, 0};
+            return PeerRow{own + sections.combineLanding(rank), row};
+        };
+        const int count = rowsOfRoute(warp, routeOfToken(op, token), rows, place);
+        warp.template accumulate<Element>(output + token * hidden,
+                                          rows,
+                                          count,
+                                          rowBuffer,
+                                          range.begin,
+                                          range.end - range.begin);
+        if (sumsWeights) {
+            warp.template accumulate<Float32>(
+                outputWeights + token * topK, rows, count, weightBuffer, 0, topK);
+        }
+    }
+}
+
+}  // namespace mori::internode

@@ -1,0 +1,301 @@
+// InterNode and AsyncLL dispatch: a packet for each rank that hosts one of a token's experts, into the
+// section that this rank has there; the receiver copies them together.
+//
+//   1. dispatchBegin    one warp  a new round (Shmem/Round.h)
+//   2. dispatchSend     the grid  a row in each section, packets, and the words of all edges
+//   3. dispatchReceive  one warp  awaits every rank's words
+//   4. dispatchUnpack   the grid  sections to the receive buffers, in order of source and token
+//
+// AsyncLL may run 1 and 2, and 3 and 4, at different times: nothing of the device is held between.
+// The rows of a section are numbered in order of tokens, without atomics: a block counts the tokens
+// before its own by itself. So neither routes nor the order of reception depend on the grid.
+#pragma once
+
+#include "InterNode/Sections.h"
+#include "Shmem/Round.h"
+
+namespace mori::internode {
+
+/// Block memory of dispatchSend.
+struct SendShared {
+    uint32_t* failed;
+    uint32_t* before;  ///< [world_size] rows of the tokens before this block's
+    uint32_t* counts;  ///< [world_size] rows of this block's tokens
+    PeerRow* rows;     ///< [max destinations], this warp's
+
+    static MORI_DEVICE SendShared of(Block& block, const Operator& op) {
+        SendShared shared{};
+        const int most = maxDestinations(op.shape());
+        shared.failed = block.shared<uint32_t>(1);
+        shared.before = block.shared<uint32_t>(op.worldSize());
+        shared.counts = block.shared<uint32_t>(op.worldSize());
+        shared.rows = block.shared<PeerRow>(int64_t(block.warps()) * most) +
+                      block.warp().index() * most;
+        return shared;
+    }
+};
+
+/// Bytes of block memory that the launches of dispatch ask for, at most.
+MORI_SHARED uint64_t dispatchSharedBytes(const moriep_shape& shape, int warps) {
+    const uint64_t rows =
+        static_cast<uint64_t>(warps) * static_cast<uint64_t>(maxDestinations(shape));
+    return 64 + (static_cast<uint64_t>(shape.world_size) + 1) * 8 + rows * sizeof(PeerRow) + 64;
+}
+
+/// The set of ranks of one token, a word of it.
+MORI_DEVICE uint64_t ranksOfToken(const Warp& warp,
+                                  const Operator& op,
+                                  const int* experts,
+                                  int word) {
+    return warp.combineBits(op.shape().top_k, [&](int k) {
+        const int rank = op.rankOfExpert(experts[k]);
+        return rank >= 0 && rank / 64 == word ? uint64_t(1) << (rank % 64) : 0;
+    });
+}
+
+/// Rows of each rank among the tokens before this block's, and the sets of this block's tokens.
+MORI_DEVICE void countTokens(const Warp& warp,
+                             const Operator& op,
+                             const OwnTokens& own,
+                             Range tokens,
+                             int warps,
+                             const SendShared& shared) {
+    for (int64_t token = warp.index(); token < tokens.end; token += warps) {
+        const Route route = own.route(token);
+        for (int word = 0; word < route.words(); ++word) {
+            const uint64_t set = ranksOfToken(warp, op, own.experts(token), word);
+            if (token >= tokens.begin) {
+                warp.elect([&](const WarpOnce&) { route.set[word] = set; });
+                continue;
+            }
+            warp.each(route.ranksOfWord(word), [&](int bit, const WarpOnce& once) {
+                if (set >> bit & 1) machine::addShared(&shared.before[word * 64 + bit], 1, once);
+            });
+        }
+    }
+}
+
+/// A row in each section for each token of this block, in order of tokens: one lane a rank.
+MORI_DEVICE void numberRows(const BlockWarp& first,
+                            const Operator& op,
+                            const OwnTokens& own,
+                            Range tokens,
+                            const SendShared& shared) {
+    first.each(op.worldSize(), [&](int rank, const BlockOnce& once) {
+        uint32_t row = shared.before[rank];
+        for (int64_t token = tokens.begin; token < tokens.end; ++token) {
+            const Route route = own.route(token);
+            const uint64_t set = route.set[rank / 64];
+            if ((set >> (rank % 64) & 1) == 0) continue;
+            int at = membersBelow(set, rank % 64);
+            for (int word = 0; word < rank / 64; ++word) {
+                at += __builtin_popcountll(route.set[word]);
+            }
+            route.slots[at] = static_cast<int>(row++);
+        }
+        shared.counts[rank] = row - shared.before[rank];
+        if (shared.counts[rank] == 0) return;
+        machine::addDevice(op.destinationCounts() + rank, shared.counts[rank], once);
+    });
+}
+
+MORI_DEVICE Edge dispatchEdge(const Operator& op,
+                              const Sections& sections,
+                              const moriep_dispatch_arguments& arguments,
+                              int peer) {
+    return {MORIEP_VERB_DISPATCH,
+            peer,
+            sections.outgoing(peer),
+            sections.landing(op.rank()),
+            packetOf(arguments).bytes};
+}
+
+/// The last block tells every rank how many rows come.
+MORI_DEVICE void tellRanks(const BlockWarp& first,
+                           const Operator& op,
+                           const Sections& sections,
+                           const moriep_dispatch_arguments& arguments) {
+    const uint32_t epoch = op.control()->epoch;
+    first.each(op.worldSize(), [&](int turn, const BlockOnce& once) {
+        // Every rank starts with the peer after itself, so that links share the load.
+        const int peer = (op.rank() + 1 + turn) % op.worldSize();
+        uint32_t* counted = op.destinationCounts() + peer;
+        const int rows = static_cast<int>(machine::loadDevice(counted));
+        *counted = 0;
+        *sections.sent(peer) = rows;
+        // Pairs with the wait in the peer's dispatchReceive.
+        tellEdge(op,
+                 sections,
+                 dispatchEdge(op, sections, arguments, peer),
+                 rows,
+                 Signal{epoch, arguments.signature, 0},
+                 arguments.timeout_ns,
+                 once,
+                 [&](int queue) { return sections.word(epoch, op.rank(), queue); });
+    });
+}
+
+/// Launch 2: sends this rank's tokens.
+MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arguments) {
+    const Operator op(arguments.op);
+    const SendShared shared = SendShared::of(block, op);
+    if (roundFailed(block, op, shared.failed)) return;
+    const Sections sections(op);
+    const OwnTokens own(op, arguments);
+    const Warp& warp = block.warp();
+    const Range tokens = Range::part(op.control()->token_count, block.index(), block.count());
+    block.once([&](const BlockWarp& first) {
+        first.lanes(op.worldSize(), [&](int64_t rank) { shared.before[rank] = 0; });
+    });
+    block.sync();
+    countTokens(warp, op, own, tokens, block.warps(), shared);
+    block.sync();
+    block.once([&](const BlockWarp& first) { numberRows(first, op, own, tokens, shared); });
+    block.sync();
+
+    const int64_t count = tokens.end - tokens.begin;
+    const RowParts parts = RowParts::of(count, arguments.row_bytes, block.warps());
+    for (int64_t item = warp.index(); item < count * parts.parts; item += block.warps()) {
+        const int64_t token = tokens.begin + item / parts.parts;
+        const int rows =
+            rowsOfRoute(warp, own.route(token), shared.rows, [&](int rank, int row) {
+                return PeerRow{sections.outgoing(rank), row};
+            });
+        packToken(warp,
+                  op,
+                  arguments,
+                  token,
+                  shared.rows,
+                  rows,
+                  parts,
+                  static_cast<int>(item % parts.parts));
+    }
+
+    block.publish();
+    block.once([&](const BlockWarp& first) {
+        const QueueRows queues = QueueRows::of(op.shape());
+        if (queues.onePutPerRow) {
+            first.each(op.worldSize(), [&](int rank, const BlockOnce& once) {
+                if (!sections.isRemote(rank)) return;
+                const Edge edge = dispatchEdge(op, sections, arguments, rank);
+                for (int64_t i = 0; i < shared.counts[rank]; ++i) {
+                    const int64_t row = shared.before[rank] + i;
+                    const Range one{row, row + 1};
+                    pushRows(op, edge, queues.queueOf(row), one, arguments.timeout_ns, once);
+                }
+            });
+        }
+        if (!lastBlock(first, block, &op.control()->dispatch_blocks_finished)) return;
+        tellRanks(first, op, sections, arguments);
+    });
+}
+
+/// Launch 3: waits until every rank's rows are here, and counts them.
+MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& arguments) {
+    const Operator op(arguments.op);
+    const Sections sections(op);
+    block.once([&](const BlockWarp& warp) {
+        moriep_control* control = op.control();
+        if (op.failed()) return;
+        const uint32_t epoch = control->epoch;
+        const int queues = op.shape().queue_pairs;
+        const auto word = [&](int i) {
+            return sections.at(op.rank(), sections.word(epoch, i / queues, i % queues));
+        };
+        // Pairs with tellRanks of every rank.
+        const bool came = awaitSignals(
+            warp,
+            op,
+            op.worldSize() * queues,
+            MORIEP_PHASE_DISPATCH_RECEIVE,
+            MORIEP_VERB_DISPATCH,
+            Signal{epoch, arguments.signature, 0},
+            arguments.timeout_ns,
+            op.networkWakes() ? Waking::yes : Waking::no,
+            [&](int i) -> const uint64_t* { return word(i); },
+            [&](int i) { return i / queues; });
+        if (!came) return;  // received_count stays 0
+        const auto rowsFrom = [&](int source) {
+            int rows = 0;
+            for (int queue = 0; queue < queues; ++queue) {
+                const uint64_t found = machine::pollSystem(word(source * queues + queue));
+                rows += static_cast<int>(Signal::of(found).count);
+            }
+            return rows;
+        };
+        warp.lanes(op.worldSize(), [&](int64_t source) {
+            *sections.came(int(source)) = rowsFrom(int(source));
+        });
+        const int64_t sent =
+            warp.sum(op.worldSize(), [&](int source) { return int64_t(rowsFrom(source)); });
+        const int64_t most = op.shape().max_received;
+        warp.elect([&](const BlockOnce&) {
+            control->received_count = static_cast<int>(sent < most ? sent : most);
+            control->dropped_count = static_cast<int>(sent < most ? 0 : sent - most);
+            control->phase = 0;
+        });
+    });
+}
+
+/// Launch 4: sections to the receive buffers; what finds no room stays behind, the last rows first.
+MORI_DEVICE void dispatchUnpack(Block& block, const moriep_dispatch_arguments& arguments) {
+    const Operator op(arguments.op);
+    const moriep_control* control = op.control();
+    if (control->failed != 0) return;
+    const Sections sections(op);
+    const Warp& warp = block.warp();
+    const moriep_layout& layout = op.layout();
+    uint32_t* begins = block.shared<uint32_t>(int64_t(op.worldSize()) + 1);
+    block.once([&](const BlockWarp& first) {
+        first.elect([&](const BlockOnce&) {
+            uint32_t begin = 0;
+            for (int source = 0; source < op.worldSize(); ++source) {
+                begins[source] = begin;
+                begin += static_cast<uint32_t>(*sections.came(source));
+            }
+            begins[op.worldSize()] = begin;
+        });
+    });
+    block.sync();
+
+    const uint64_t own = op.block(op.rank());
+    const int64_t idBytes = int64_t(op.shape().top_k) * 4;
+    const int64_t warps = int64_t(block.count()) * block.warps();
+    const int64_t rows = control->received_count;
+    const RowParts parts = RowParts::of(rows, arguments.row_bytes, static_cast<int>(warps));
+    const Range items = Range::part(rows * parts.parts, block.index(), block.count());
+    int source = 0;
+    for (int64_t item = items.begin + warp.index(); item < items.end; item += block.warps()) {
+        const int64_t row = item / parts.parts;
+        const int part = static_cast<int>(item % parts.parts);
+        while (row >= begins[source + 1]) ++source;
+        const int64_t at = row - begins[source];
+        const Packets packets(arguments, own + sections.landing(source));
+        const auto copy = [&](uint64_t to, int64_t stride, const void* from, Range bytes) {
+            const RowBuffer buffer{to, stride};
+            warp.copy(pointer<char>(buffer.address({own, row})) + bytes.begin,
+                      static_cast<const char*>(from) + bytes.begin,
+                      bytes.end - bytes.begin);
+        };
+        if (part == 0) {
+            copy(layout.received_indices, idBytes, packets.experts(at), {0, idBytes});
+            if (arguments.call.has_weights != 0) {
+                copy(layout.received_weights, idBytes, packets.weights(at), {0, idBytes});
+            }
+            if (arguments.call.scale_bytes != 0) {
+                const int64_t bytes = arguments.call.scale_bytes;
+                copy(layout.received_scales, bytes, packets.scales(at), {0, bytes});
+            }
+            warp.elect([&](const WarpOnce&) {
+                op.receivedSources(op.rank())[row] = packets.source(at);
+                *sections.sectionRow(row) = static_cast<int>(at);
+            });
+        }
+        copy(layout.received_tokens,
+             arguments.row_bytes,
+             packets.tokens(at),
+             parts.range(arguments.row_bytes, 1, part));
+    }
+}
+
+}  // namespace mori::internode

@@ -1,0 +1,53 @@
+// What travels between nodes for one token, and what comes back: one contiguous packet, so that a
+// chunk of them is one write on any NIC. The bytes depend on the call, not on the operator.
+#pragma once
+
+#include "Device/Machine.h"
+
+namespace mori {
+
+/// Packets begin on this boundary: their rows are then copied by the widest accesses.
+constexpr int64_t kPacketAlignment = 16;
+
+MORI_SHARED int64_t roundUp(int64_t bytes, int64_t multiple) {
+    return (bytes + multiple - 1) / multiple * multiple;
+}
+
+/// row | scales | to a multiple of 4 | weights | expert ids | source | to a multiple of 16.
+/// The padding is 15 bytes at most: what rounds to 4 is part of what rounds to 16.
+struct DispatchPacket {
+    int64_t scales;
+    int64_t weights;
+    int64_t indices;
+    int64_t source;
+    int64_t bytes;
+
+    static MORI_SHARED DispatchPacket of(int64_t rowBytes,
+                                         int64_t scaleBytes,
+                                         bool hasWeights,
+                                         int topK) {
+        DispatchPacket packet{};
+        packet.scales = rowBytes;
+        packet.weights = roundUp(rowBytes + scaleBytes, 4);
+        packet.indices = packet.weights + (hasWeights ? int64_t(topK) * 4 : 0);
+        packet.source = packet.indices + int64_t(topK) * 4;
+        packet.bytes = roundUp(packet.source + 4, kPacketAlignment);
+        return packet;
+    }
+};
+
+/// row | to a multiple of 4 | weights | to a multiple of 16.
+struct CombinePacket {
+    int64_t weights;
+    int64_t bytes;
+
+    static MORI_SHARED CombinePacket of(int64_t rowBytes, bool hasWeights, int topK) {
+        CombinePacket packet{};
+        packet.weights = roundUp(rowBytes, 4);
+        packet.bytes =
+            roundUp(packet.weights + (hasWeights ? int64_t(topK) * 4 : 0), kPacketAlignment);
+        return packet;
+    }
+};
+
+}  // namespace mori

@@ -1,0 +1,110 @@
+#include "Runtime/GPU/Launch.h"
+
+#include "Runtime/GPU/Device.h"
+#include "Runtime/GPU/Kernels.h"
+#include "Runtime/GPU/Status.h"
+#include "Runtime/GPU/Stream.h"
+
+namespace mori::gpu {
+namespace {
+
+/// Whether the launch can run here: kernel type, grid and block memory; gives the block memory.
+moriep_status checkLaunch(int32_t device,
+                          int32_t verb,
+                          const moriep_operator& op,
+                          const moriep_launch& launch,
+                          uint64_t* shared) {
+    if (!isKernelType(op.shape.kernel_type)) {
+        return fail(MORIEP_NOT_SUPPORTED, 0, "kernel type %d", op.shape.kernel_type);
+    }
+    if (launch.blocks < 1 || launch.warps_per_block < 1 ||
+        launch.warps_per_block > maxWarpsPerBlock()) {
+        return fail(MORIEP_INVALID_ARGUMENT,
+                    0,
+                    "a grid of %d blocks of %d warps; a block has 1 to %d",
+                    launch.blocks,
+                    launch.warps_per_block,
+                    maxWarpsPerBlock());
+    }
+    *shared = sharedBytes(verb, op.shape, launch.warps_per_block);
+    if (*shared > kMaxSharedBytes) {
+        return fail(MORIEP_NOT_RESIDENT,
+                    0,
+                    "%llu bytes of block memory for %d warps a block; a block has %llu",
+                    static_cast<unsigned long long>(*shared),
+                    launch.warps_per_block,
+                    static_cast<unsigned long long>(kMaxSharedBytes));
+    }
+    int32_t most = 0;
+    MORI_TRY(residentBlocks(
+        device, op.shape.kernel_type, verb, launch.warps_per_block, *shared, &most));
+    if (launch.blocks > most) {
+        return fail(MORIEP_NOT_RESIDENT,
+                    0,
+                    "%d blocks of %d warps; the device holds %d such blocks at once",
+                    launch.blocks,
+                    launch.warps_per_block,
+                    most);
+    }
+    return MORIEP_SUCCESS;
+}
+
+template <class Arguments>
+moriep_status launchKernel(moriep_stream* stream,
+                           Kernel kernel,
+                           int32_t blocks,
+                           int32_t warpsPerBlock,
+                           uint64_t shared,
+                           const Arguments& arguments) {
+    // The runtime copies the arguments before it returns.
+    void* parameters[] = {const_cast<Arguments*>(&arguments)};
+    GPU_TRY(LaunchKernel,
+            kernelAddress(kernel),
+            dim3(static_cast<unsigned>(blocks)),
+            dim3(static_cast<unsigned>(warpsPerBlock * lanesPerWarp())),
+            parameters,
+            shared,
+            stream->native);
+    return MORIEP_SUCCESS;
+}
+
+/// The launches of a verb's halves that were asked for, in order.
+template <class Arguments>
+moriep_status launchVerb(moriep_stream* stream, int32_t verb, const Arguments& arguments) {
+    GPU_USE_DEVICE(stream->device);
+    const moriep_launch& launch = arguments.launch;
+    uint64_t shared = 0;
+    MORI_TRY(checkLaunch(stream->device, verb, arguments.op, launch, &shared));
+    const Launches all =
+        launchesOf(arguments.op.shape.kernel_type, verb, arguments.call.element_type);
+    for (int number = 0; number < all.count; ++number) {
+        const Launch& step = all.launches[number];
+        if ((step.half & arguments.half) == 0) continue;
+        const bool isGrid = step.size != LaunchSize::oneWarp;
+        const bool isRDMA = step.size == LaunchSize::rdmaGrid && launch.rdma_blocks > 0;
+        const int32_t blocks = isRDMA ? launch.rdma_blocks : launch.blocks;
+        MORI_TRY(launchKernel(stream,
+                              step.kernel,
+                              isGrid ? blocks : 1,
+                              isGrid ? launch.warps_per_block : 1,
+                              isGrid ? shared : 0,
+                              arguments));
+    }
+    return MORIEP_SUCCESS;
+}
+
+}  // namespace
+
+moriep_status dispatch(moriep_stream* stream, const moriep_dispatch_arguments* arguments) {
+    return launchVerb(stream, MORIEP_VERB_DISPATCH, *arguments);
+}
+
+moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arguments) {
+    const int32_t type = arguments->call.element_type;
+    if (type != MORIEP_BFLOAT16 && type != MORIEP_FLOAT32) {
+        return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", type);
+    }
+    return launchVerb(stream, MORIEP_VERB_COMBINE, *arguments);
+}
+
+}  // namespace mori::gpu

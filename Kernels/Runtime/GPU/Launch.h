@@ -1,0 +1,11 @@
+// The verbs' launches: each enqueues its kernels in order on one stream.
+#pragma once
+
+#include "moriep.h"
+
+namespace mori::gpu {
+
+moriep_status dispatch(moriep_stream* stream, const moriep_dispatch_arguments* arguments);
+moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arguments);
+
+}  // namespace mori::gpu

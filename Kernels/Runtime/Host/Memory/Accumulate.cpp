@@ -1,0 +1,152 @@
+// The fp32 sum of rows, once for each vector width: written with the compiler's vector types, so
+// that one body serves AVX-512, AVX2, SSE2 and NEON. The width is chosen at run time.
+#include <cstring>
+
+#include "Runtime/Host/Memory/Copy.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace mori::host {
+namespace {
+
+template <class T, int lanes>
+using Vector = T __attribute__((ext_vector_type(lanes)));
+
+/// One element type as vectors of `lanes` elements.
+template <class Element, int lanes>
+struct Lanes;
+
+template <int lanes>
+struct Lanes<BFloat16, lanes> {
+    using Floats = Vector<float, lanes>;
+    using Words = Vector<uint32_t, lanes>;
+    using Stored = Vector<uint16_t, lanes>;
+
+    static __attribute__((always_inline)) void add(Floats& sum, const uint16_t* from) {
+        Stored stored;
+        std::memcpy(&stored, from, sizeof stored);
+        const Words words = __builtin_convertvector(stored, Words) << 16;
+        sum += reinterpret_cast<const Floats&>(words);
+    }
+
+    static __attribute__((always_inline)) void round(uint16_t* to, const Floats& sum) {
+        const Words bits = reinterpret_cast<const Words&>(sum);
+        const Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+        const Words quiet = (bits >> 16) | 0x40u;
+        const auto isNaN = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+        const Words words = isNaN ? quiet : rounded;
+        const Stored stored = __builtin_convertvector(words, Stored);
+        std::memcpy(to, &stored, sizeof stored);
+    }
+};
+
+template <int lanes>
+struct Lanes<Float32, lanes> {
+    using Floats = Vector<float, lanes>;
+
+    static __attribute__((always_inline)) void add(Floats& sum, const uint32_t* from) {
+        Floats stored;
+        std::memcpy(&stored, from, sizeof stored);
+        sum += stored;
+    }
+
+    static __attribute__((always_inline)) void round(uint32_t* to, const Floats& sum) {
+        std::memcpy(to, &sum, sizeof sum);
+    }
+};
+
+/// Vectors summed side by side, so that the additions of one hide the latency of another.
+constexpr int kUnroll = 4;
+
+template <class Element, int lanes>
+__attribute__((always_inline)) inline void sumRows(typename Element::Storage* destination,
+                                                   const PeerRow* rows,
+                                                   int count,
+                                                   const RowBuffer& buffer,
+                                                   int64_t first,
+                                                   int64_t elements) {
+    using Storage = typename Element::Storage;
+    using L = Lanes<Element, lanes>;
+    using Floats = typename L::Floats;
+    const auto row = [&](int at) __attribute__((always_inline)) {
+        return pointer<const Storage>(buffer.address(rows[at])) + first;
+    };
+    int64_t i = 0;
+    for (; i + kUnroll * lanes <= elements; i += kUnroll * lanes) {
+        Floats sums[kUnroll] = {};
+        for (int at = 0; at < count; ++at) {
+            if (rows[at].base == 0) continue;
+            const Storage* from = row(at) + i;
+            for (int u = 0; u < kUnroll; ++u) L::add(sums[u], from + u * lanes);
+        }
+        for (int u = 0; u < kUnroll; ++u) L::round(destination + i + u * lanes, sums[u]);
+    }
+    for (; i < elements; ++i) {
+        float sum = 0;
+        for (int at = 0; at < count; ++at) {
+            if (rows[at].base != 0) sum += Element::widen(row(at)[i]);
+        }
+        destination[i] = Element::round(sum);
+    }
+}
+
+#define MORI_SUM_ROWS(name, lanes, ...)                                             \
+    template <class Element>                                                        \
+    __VA_ARGS__ void name(typename Element::Storage* destination,                   \
+                          const PeerRow* rows,                                      \
+                          int count,                                                \
+                          const RowBuffer& buffer,                                  \
+                          int64_t first,                                            \
+                          int64_t elements) {                                       \
+        sumRows<Element, lanes>(destination, rows, count, buffer, first, elements); \
+    }
+
+MORI_SUM_ROWS(sumRowsBaseline, 4)
+#if defined(__x86_64__)
+MORI_SUM_ROWS(sumRowsAVX2, 8, __attribute__((target("avx2"))))
+MORI_SUM_ROWS(sumRowsAVX512, 16, __attribute__((target("avx512f,avx512bw,avx512vl"))))
+#endif
+
+enum class Width { baseline, avx2, avx512 };
+
+Width widest() {
+#if defined(__x86_64__)
+    static const Width width = __builtin_cpu_supports("avx512bw") ? Width::avx512
+                               : __builtin_cpu_supports("avx2")   ? Width::avx2
+                                                                  : Width::baseline;
+    return width;
+#else
+    return Width::baseline;
+#endif
+}
+
+}  // namespace
+
+template <class Element>
+void accumulate(typename Element::Storage* destination,
+                const PeerRow* rows,
+                int count,
+                const RowBuffer& buffer,
+                int64_t first,
+                int64_t elements,
+                bool) {
+    switch (widest()) {
+#if defined(__x86_64__)
+        case Width::avx512:
+            return sumRowsAVX512<Element>(destination, rows, count, buffer, first, elements);
+        case Width::avx2:
+            return sumRowsAVX2<Element>(destination, rows, count, buffer, first, elements);
+#endif
+        default:
+            return sumRowsBaseline<Element>(destination, rows, count, buffer, first, elements);
+    }
+}
+
+template void accumulate<BFloat16>(
+    uint16_t*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
+template void accumulate<Float32>(
+    uint32_t*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
+
+}  // namespace mori::host

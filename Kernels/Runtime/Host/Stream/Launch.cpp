@@ -1,0 +1,203 @@
+#include "Runtime/Host/Stream/Launch.h"
+
+#include <exception>
+
+#include "Runtime/BlockMemory.h"
+#include "Runtime/Host/Api/Status.h"
+#include "Runtime/Host/Memory/Copy.h"
+
+namespace mori::host {
+namespace {
+
+moriep_status checkLaunch(const moriep_operator& op, const moriep_launch& launch, int verb) {
+    if (!isKernelType(op.shape.kernel_type)) {
+        return fail(MORIEP_NOT_SUPPORTED, 0, "kernel type %d", op.shape.kernel_type);
+    }
+    if (launch.blocks < 1 || launch.warps_per_block < 1) {
+        return fail(MORIEP_INVALID_ARGUMENT,
+                    0,
+                    "a grid of %d blocks of %d warps",
+                    launch.blocks,
+                    launch.warps_per_block);
+    }
+    if (int64_t(launch.blocks) * launch.warps_per_block > kMaxResidentWarps) {
+        return fail(MORIEP_NOT_RESIDENT,
+                    0,
+                    "%d blocks of %d warps; the host device holds %d warps at once",
+                    launch.blocks,
+                    launch.warps_per_block,
+                    kMaxResidentWarps);
+    }
+    const uint64_t bytes = blockMemoryBytes(verb, op.shape, launch.warps_per_block);
+    if (bytes > kSharedBytes) {
+        return fail(MORIEP_NOT_RESIDENT,
+                    0,
+                    "%llu bytes of block memory for %d warps a block; a block has %zu",
+                    static_cast<unsigned long long>(bytes),
+                    launch.warps_per_block,
+                    kSharedBytes);
+    }
+    return MORIEP_SUCCESS;
+}
+
+/// Rows that together outgrow the last-level cache are stored past it. All ranks of a node share
+/// that cache, so the world's rows count.
+bool outgrowsCache(const moriep_shape& shape, int64_t rows, int64_t rowBytes) {
+    const int64_t copies = maxDestinations(shape);
+    return rows * copies * rowBytes * shape.world_size >
+           static_cast<int64_t>(lastLevelCacheBytes());
+}
+
+/// The launches of one call, in order.
+template <class Arguments>
+class Launches {
+public:
+    Launches(GridRunner& grid, const Arguments& arguments, bool streaming)
+        : grid_(grid), arguments_(arguments), streaming_(streaming) {}
+
+    /// Kernels of one warp, on the stream's own thread: they may wait for peers.
+    template <class... Kernels>
+    void oneWarp(Kernels... kernels) {
+        (grid_.run(1, 1, false, [&](Block& block) { kernels(block, arguments_); }), ...);
+    }
+    template <class Kernel>
+    void grid(Kernel kernel) {
+        run(arguments_.launch.blocks, kernel);
+    }
+    /// A grid that serves the network: as many blocks as were asked for that.
+    template <class Kernel>
+    void rdmaGrid(Kernel kernel) {
+        const moriep_launch& launch = arguments_.launch;
+        run(launch.rdma_blocks > 0 ? launch.rdma_blocks : launch.blocks, kernel);
+    }
+    bool has(moriep_half half) const { return (arguments_.half & half) != 0; }
+    /// Whether a grid runs on the stream's own thread.
+    bool isOneWarp() const {
+        return arguments_.launch.blocks == 1 && arguments_.launch.warps_per_block == 1;
+    }
+
+private:
+    template <class Kernel>
+    void run(int blocks, Kernel kernel) {
+        const int warps = arguments_.launch.warps_per_block;
+        grid_.run(blocks, warps, streaming_, [&](Block& block) { kernel(block, arguments_); });
+    }
+
+    GridRunner& grid_;
+    const Arguments& arguments_;
+    bool streaming_;
+};
+
+using DispatchLaunches = Launches<moriep_dispatch_arguments>;
+using CombineLaunches = Launches<moriep_combine_arguments>;
+
+void dispatchIntraNode(DispatchLaunches& launches) {
+    launches.oneWarp(dispatchBegin);
+    launches.grid(intranode::dispatchSend);
+    launches.oneWarp(dispatchReceive);
+}
+
+void dispatchInterNodeV1(DispatchLaunches& launches) {
+    launches.oneWarp(dispatchBegin);
+    launches.rdmaGrid(internodev1::dispatchSend);
+    launches.grid(internodev1::dispatchPlace);
+    // Launches on the pool end by themselves: what dispatchForward awaits has come before. A grid
+    // of one warp is no launch on the pool and waits chunk by chunk, as GPUs do.
+    if (!launches.isOneWarp()) launches.oneWarp(internodev1::dispatchAwait);
+    launches.grid(internodev1::dispatchForward);
+    launches.oneWarp(dispatchReceive);
+}
+
+void dispatchInterNode(DispatchLaunches& launches) {
+    if (launches.has(MORIEP_HALF_SEND)) {
+        launches.oneWarp(dispatchBegin);
+        launches.grid(internode::dispatchSend);
+    }
+    if (launches.has(MORIEP_HALF_RECEIVE)) {
+        launches.oneWarp(internode::dispatchReceive);
+        launches.grid(internode::dispatchUnpack);
+    }
+}
+
+void combineIntraNode(CombineLaunches& launches, bool isFloat32) {
+    launches.grid(intranode::combineSend);
+    launches.oneWarp(intranode::combineWait);
+    launches.grid(isFloat32 ? intranode::combineReduce<Float32>
+                            : intranode::combineReduce<BFloat16>);
+}
+
+void combineInterNodeV1(CombineLaunches& launches, bool isFloat32) {
+    launches.grid(internodev1::combineSend);
+    launches.oneWarp(internodev1::combineWait);
+    launches.rdmaGrid(isFloat32 ? internodev1::combineForward<Float32>
+                                : internodev1::combineForward<BFloat16>);
+    launches.grid(isFloat32 ? internodev1::combineOwn<Float32>
+                            : internodev1::combineOwn<BFloat16>);
+    launches.oneWarp(internodev1::combineReceive);
+    launches.grid(isFloat32 ? internodev1::combineReduce<Float32>
+                            : internodev1::combineReduce<BFloat16>);
+}
+
+void combineInterNode(CombineLaunches& launches, bool isFloat32) {
+    if (launches.has(MORIEP_HALF_SEND)) launches.grid(internode::combineSend);
+    if (launches.has(MORIEP_HALF_RECEIVE)) {
+        launches.oneWarp(internode::combineReceive);
+        launches.grid(isFloat32 ? internode::combineReduce<Float32>
+                                : internode::combineReduce<BFloat16>);
+    }
+}
+
+/// A launch for which memory or threads were missing leaves a void round, not a dead process. It is
+/// found before any warp runs.
+void failForResources(const moriep_operator& fields, int phase) {
+    Block::runAlone([&](const BlockWarp& warp) {
+        const Operator op(fields);
+        const Verdict verdict{MORIEP_FAILURE_RESOURCES, op.rank(), -1, 0, 0, 0};
+        warp.elect([&](const BlockOnce& once) {
+            failRound(op, phase, op.control()->epoch, verdict, nullptr, nullptr, once);
+        });
+    });
+}
+
+}  // namespace
+
+moriep_status checkDispatch(const moriep_dispatch_arguments& arguments) {
+    return checkLaunch(arguments.op, arguments.launch, MORIEP_VERB_DISPATCH);
+}
+
+moriep_status checkCombine(const moriep_combine_arguments& arguments) {
+    return checkLaunch(arguments.op, arguments.launch, MORIEP_VERB_COMBINE);
+}
+
+void runDispatch(GridRunner& grid, const moriep_dispatch_arguments& arguments) try {
+    const moriep_shape& shape = arguments.op.shape;
+    DispatchLaunches launches(
+        grid, arguments, outgrowsCache(shape, arguments.token_count, arguments.row_bytes));
+    if (isV1(shape)) {
+        dispatchInterNodeV1(launches);
+    } else if (hasRankSections(shape)) {
+        dispatchInterNode(launches);
+    } else {
+        dispatchIntraNode(launches);
+    }
+} catch (const std::exception&) {
+    failForResources(arguments.op, MORIEP_PHASE_DISPATCH_RECEIVE);
+}
+
+void runCombine(GridRunner& grid, const moriep_combine_arguments& arguments) try {
+    const moriep_shape& shape = arguments.op.shape;
+    const int64_t tokens = Operator(arguments.op).control()->token_count;
+    CombineLaunches launches(grid, arguments, outgrowsCache(shape, tokens, arguments.row_bytes));
+    const bool isFloat32 = arguments.call.element_type == MORIEP_FLOAT32;
+    if (isV1(shape)) {
+        combineInterNodeV1(launches, isFloat32);
+    } else if (hasRankSections(shape)) {
+        combineInterNode(launches, isFloat32);
+    } else {
+        combineIntraNode(launches, isFloat32);
+    }
+} catch (const std::exception&) {
+    failForResources(arguments.op, MORIEP_PHASE_COMBINE_READY);
+}
+
+}  // namespace mori::host

@@ -1,0 +1,191 @@
+#include "Runtime/Host/Stream/Stream.h"
+
+#include <cstring>
+#include <thread>
+
+#include "Runtime/Host/Api/Status.h"
+#include "Runtime/Host/Memory/Copy.h"
+#include "Runtime/Host/Stream/Launch.h"
+#include "Runtime/Host/Threads/Parking.h"
+
+using namespace mori::host;
+
+namespace mori::host {
+
+std::atomic<int64_t>& liveEvents() {
+    static std::atomic<int64_t> count{0};
+    return count;
+}
+std::atomic<int64_t>& liveStreams() {
+    static std::atomic<int64_t> count{0};
+    return count;
+}
+std::atomic<int64_t>& liveGraphs() {
+    static std::atomic<int64_t> count{0};
+    return count;
+}
+
+namespace {
+
+constexpr size_t kInitialCommands = 64;
+
+const uint32_t* address(const std::atomic<uint32_t>& word) {
+    return reinterpret_cast<const uint32_t*>(&word);
+}
+
+template <class... Handlers>
+struct Overloaded : Handlers... {
+    using Handlers::operator()...;
+};
+template <class... Handlers>
+Overloaded(Handlers...) -> Overloaded<Handlers...>;
+
+}  // namespace
+}  // namespace mori::host
+
+moriep_stream::moriep_stream() : ring_(kInitialCommands) {}
+
+moriep_stream* moriep_stream::create() {
+    std::unique_ptr<moriep_stream> stream(new moriep_stream);
+    std::thread([stream = stream.get()] {
+        stream->run();
+        delete stream;
+    }).detach();
+    liveStreams().fetch_add(1, std::memory_order_relaxed);
+    return stream.release();
+}
+
+void moriep_stream::close() {
+    liveStreams().fetch_sub(1, std::memory_order_relaxed);
+    push(StopStream{});
+}
+
+moriep_status moriep_stream::enqueue(Command command) {
+    {
+        std::lock_guard lock(mutex_);
+        if (capture_ != nullptr) {
+            if (std::holds_alternative<WaitEvent>(command) ||
+                std::holds_alternative<LaunchGraph>(command)) {
+                return fail(MORIEP_CAPTURE_INVALID,
+                            0,
+                            "a capture on the host device records one stream: no waits for events "
+                            "of other streams and no graphs inside graphs");
+            }
+            capture_->commands.push_back(std::move(command));
+            return MORIEP_SUCCESS;
+        }
+        if (auto* record = std::get_if<RecordEvent>(&command)) record->event->request();
+    }
+    push(std::move(command));
+    return MORIEP_SUCCESS;
+}
+
+void moriep_stream::push(Command&& command) {
+    {
+        std::lock_guard lock(mutex_);
+        if (size_ == ring_.size()) {
+            std::vector<Command> larger(ring_.size() * 2);
+            for (size_t at = 0; at < size_; ++at) {
+                larger[at] = std::move(ring_[(head_ + at) % ring_.size()]);
+            }
+            ring_ = std::move(larger);
+            head_ = 0;
+        }
+        ring_[(head_ + size_) % ring_.size()] = std::move(command);
+        size_ += 1;
+        pushed_.fetch_add(1, std::memory_order_release);
+        // Inside the lock: after StopStream the thread frees the stream as soon as it can take it.
+        wake32(address(pushed_));
+    }
+}
+
+void moriep_stream::run() {
+    for (uint32_t taken = 0;;) {
+        // Pairs with the addition in `push`.
+        for (int turn = 0; pushed_.load(std::memory_order_acquire) == taken; ++turn) {
+            relax32(turn, address(pushed_), taken);
+        }
+        Command command;
+        {
+            std::lock_guard lock(mutex_);
+            command = std::move(ring_[head_]);
+            ring_[head_] = Command();
+            head_ = (head_ + 1) % ring_.size();
+            size_ -= 1;
+        }
+        ++taken;
+        if (std::holds_alternative<StopStream>(command)) return;
+        execute(command);
+        command = Command();  // what it held is released before anyone sees it done
+        done_.fetch_add(1, std::memory_order_release);
+        wake32(address(done_));
+    }
+}
+
+void moriep_stream::execute(const Command& command) {
+    std::visit(
+        Overloaded{
+            [](const StopStream&) {},
+            [](const CopyBytes& copy) {
+                std::memmove(reinterpret_cast<void*>(copy.destination),
+                             reinterpret_cast<const void*>(copy.source),
+                             copy.bytes);
+            },
+            [](const FillBytes& fill) {
+                std::memset(reinterpret_cast<void*>(fill.address), fill.byte, fill.bytes);
+            },
+            [](const RecordEvent& record) { record.event->reach(); },
+            [](const WaitEvent& wait) { wait.event->wait(wait.number); },
+            [](const HostCallback& callback) { callback.function(callback.context); },
+            [this](const LaunchGraph& launch) {
+                for (const Command& step : launch.graph->commands) {
+                    if (auto* record = std::get_if<RecordEvent>(&step)) record->event->request();
+                    execute(step);
+                }
+            },
+            [this](const moriep_dispatch_arguments& arguments) { runDispatch(grid_, arguments); },
+            [this](const moriep_combine_arguments& arguments) { runCombine(grid_, arguments); },
+        },
+        command);
+}
+
+moriep_status moriep_stream::synchronize() {
+    if (isCapturing()) {
+        return fail(MORIEP_CAPTURE_INVALID, 0, "a stream that captures cannot be awaited");
+    }
+    const uint32_t target = pushed_.load(std::memory_order_acquire);
+    for (int turn = 0;; ++turn) {
+        // Pairs with the addition in `run`; every wait of a command is bounded.
+        const uint32_t done = done_.load(std::memory_order_acquire);
+        if (static_cast<int32_t>(done - target) >= 0) return MORIEP_SUCCESS;
+        relax32(turn, address(done_), done);
+    }
+}
+
+bool moriep_stream::isIdle() const {
+    return done_.load(std::memory_order_acquire) == pushed_.load(std::memory_order_acquire);
+}
+
+moriep_status moriep_stream::beginCapture() {
+    std::lock_guard lock(mutex_);
+    if (capture_ != nullptr) {
+        return fail(MORIEP_CAPTURE_INVALID, 0, "this stream already captures");
+    }
+    capture_ = std::make_unique<Graph>();
+    return MORIEP_SUCCESS;
+}
+
+moriep_status moriep_stream::endCapture(moriep_graph** out) {
+    std::lock_guard lock(mutex_);
+    if (capture_ == nullptr) {
+        return fail(MORIEP_CAPTURE_INVALID, 0, "this stream does not capture");
+    }
+    *out = new moriep_graph{std::shared_ptr<const Graph>(std::move(capture_))};
+    liveGraphs().fetch_add(1, std::memory_order_relaxed);
+    return MORIEP_SUCCESS;
+}
+
+bool moriep_stream::isCapturing() {
+    std::lock_guard lock(mutex_);
+    return capture_ != nullptr;
+}

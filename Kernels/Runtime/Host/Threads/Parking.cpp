@@ -1,0 +1,93 @@
+#include "Runtime/Host/Threads/Parking.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <climits>
+
+namespace mori::host {
+namespace {
+
+constexpr long kSleepNanoseconds = 10'000'000;
+constexpr long kNapNanoseconds = 50'000;
+
+/// The half of a signal word that holds the epoch; futexes are 32 bits wide.
+const uint32_t* epochHalf(const uint64_t* word) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return reinterpret_cast<const uint32_t*>(word) + 1;
+#else
+    return reinterpret_cast<const uint32_t*>(word);
+#endif
+}
+
+void sleepUntilChanged(const uint32_t* word, uint32_t seen) {
+    const timespec limit{0, kSleepNanoseconds};
+    // Not FUTEX_PRIVATE: ranks may be processes that share the word's memory.
+    syscall(SYS_futex, word, FUTEX_WAIT, seen, &limit, nullptr, 0);
+}
+
+void pauseCore() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/// Whether this turn has been spent spinning or yielding.
+bool stillAwake(int turn) {
+    if (turn < kSpinTurns) {
+        pauseCore();
+        return true;
+    }
+    if (turn < kSpinTurns + kYieldTurns) {
+        sched_yield();
+        return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+uint64_t now() {
+    timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000u +
+           static_cast<uint64_t>(time.tv_nsec);
+}
+
+void relax(int turn, const uint64_t* word, uint64_t seen) {
+    if (!stillAwake(turn)) sleepUntilChanged(epochHalf(word), static_cast<uint32_t>(seen >> 32));
+}
+
+void nap(int turn) {
+    if (stillAwake(turn)) return;
+    const timespec time{0, kNapNanoseconds};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
+}
+
+void ringDoorbell(uint64_t* doorbell) {
+    // Orders the descriptor's store before this look, as the proxy orders its store of the low
+    // half before its last look at the rings: one of the two sees the other. A read-modify-write
+    // and no fence, which ThreadSanitizer would not see.
+    if (static_cast<uint32_t>(__atomic_fetch_add(doorbell, 0, __ATOMIC_SEQ_CST)) == 0) return;
+    __atomic_fetch_add(doorbell, uint64_t(1) << 32, __ATOMIC_SEQ_CST);
+    wake(doorbell);
+}
+
+void wake(const uint64_t* word) {
+    syscall(SYS_futex, epochHalf(word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+void relax32(int turn, const uint32_t* word, uint32_t seen) {
+    if (!stillAwake(turn)) sleepUntilChanged(word, seen);
+}
+
+void wake32(const uint32_t* word) {
+    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+}  // namespace mori::host

@@ -1,0 +1,80 @@
+// A token into packets: what V1 and the kernels with a section per rank have in common.
+#pragma once
+
+#include "Shmem/Placement.h"
+
+namespace mori {
+
+/// The layout of this call's packets; of the call's record, because a receiving half has no tensors.
+MORI_DEVICE DispatchPacket packetOf(const moriep_dispatch_arguments& arguments) {
+    return DispatchPacket::of(arguments.row_bytes,
+                              arguments.call.scale_bytes,
+                              arguments.call.has_weights != 0,
+                              arguments.op.shape.top_k);
+}
+MORI_DEVICE CombinePacket packetOf(const moriep_combine_arguments& arguments) {
+    return CombinePacket::of(
+        arguments.row_bytes, arguments.call.has_weights != 0, arguments.op.shape.top_k);
+}
+
+/// Writes part of one of this rank's tokens into `count` packets; part 0 has everything but the row.
+/// The token is read once. `rows` names sections by their address.
+MORI_DEVICE void packToken(const Warp& warp,
+                           const Operator& op,
+                           const moriep_dispatch_arguments& arguments,
+                           int64_t token,
+                           const PeerRow* rows,
+                           int count,
+                           const RowParts& parts,
+                           int part) {
+    if (count == 0) return;
+    const DispatchPacket packet = packetOf(arguments);
+    const OwnTokens own(op, arguments);
+    const int start = op.rank() % count;
+    const auto send = [&](int64_t field, const void* from, Range bytes) {
+        const RowBuffer buffer{static_cast<uint64_t>(field), packet.bytes};
+        const int64_t length = bytes.end - bytes.begin;
+        warp.copyToMany(rows, count, start, buffer, from, bytes.begin, length);
+    };
+    if (part == 0) {
+        const int64_t idBytes = int64_t(op.shape().top_k) * 4;
+        send(packet.indices, own.experts(token), {0, idBytes});
+        if (arguments.call.has_weights != 0) send(packet.weights, own.weights(token), {0, idBytes});
+        if (arguments.call.scale_bytes != 0) {
+            send(packet.scales, own.scales(token), {0, arguments.call.scale_bytes});
+        }
+        warp.lanes(count, [&](int64_t i) {
+            if (rows[i].base == 0) return;
+            const RowBuffer buffer{static_cast<uint64_t>(packet.source), packet.bytes};
+            *pointer<int>(buffer.address(rows[i])) = own.source(token);
+        });
+    }
+    send(0, own.tokens(token), parts.range(arguments.row_bytes, 1, part));
+}
+
+/// Packets that came in, side by side from an address on.
+class Packets {
+public:
+    MORI_DEVICE Packets(const moriep_dispatch_arguments& arguments, uint64_t base)
+        : packet_(packetOf(arguments)), base_(base) {}
+
+    MORI_DEVICE const int* experts(int64_t row) const {
+        return pointer<const int>(at(row) + static_cast<uint64_t>(packet_.indices));
+    }
+    MORI_DEVICE int source(int64_t row) const {
+        return *pointer<const int>(at(row) + static_cast<uint64_t>(packet_.source));
+    }
+    MORI_DEVICE const char* tokens(int64_t row) const { return pointer<const char>(at(row)); }
+    MORI_DEVICE const char* weights(int64_t row) const { return tokens(row) + packet_.weights; }
+    MORI_DEVICE const char* scales(int64_t row) const { return tokens(row) + packet_.scales; }
+
+private:
+    MORI_DEVICE uint64_t at(int64_t row) const {
+        return base_ + static_cast<uint64_t>(row * packet_.bytes);
+    }
+
+    DispatchPacket packet_;
+    uint64_t base_;
+};
+
+}  // namespace mori

@@ -1,0 +1,272 @@
+// Rows into the receive buffers of the ranks that a kernel can store to: what a round's own tokens
+// and the packets of other nodes have in common.
+//
+//   1. count     how many rows this block has for each rank
+//   2. reserve   one addition at each rank's slot counter for the whole block
+//   3. route     a slot for each row
+//   4. copy      each row is read once and stored to all its ranks
+//
+// `Source` says what is placed: experts(row), source(row), route(row), and the bytes of a row by
+// tokens(row), weights(row), scales(row).
+#pragma once
+
+#include "Shmem/Rows.h"
+#include "Shmem/Signal.h"
+
+namespace mori {
+
+/// Block memory of placeRows.
+struct PlacementShared {
+    uint32_t* counts;  ///< [reachable ranks] this block's rows for each rank
+    uint32_t* taken;   ///< [reachable ranks] of those, how many have their slot
+    int64_t* bases;    ///< [reachable ranks] first slot reserved at each rank
+    PeerRow* rows;     ///< [max destinations], this warp's
+
+    static MORI_DEVICE PlacementShared of(Block& block, const Operator& op) {
+        const int ranks = op.reachable().count;
+        const int destinations = maxDestinations(op.shape());
+        PlacementShared shared{};
+        shared.counts = block.shared<uint32_t>(ranks);
+        shared.taken = block.shared<uint32_t>(ranks);
+        shared.bases = block.shared<int64_t>(ranks);
+        shared.rows = block.shared<PeerRow>(int64_t(block.warps()) * destinations) +
+                      block.warp().index() * destinations;
+        return shared;
+    }
+};
+
+/// Bytes of block memory that placeRows asks for.
+MORI_SHARED uint64_t placementSharedBytes(const moriep_shape& shape, int warps) {
+    const uint64_t ranks =
+        static_cast<uint64_t>(isV1(shape) ? shape.node_ranks : shape.world_size);
+    const uint64_t rows = static_cast<uint64_t>(warps) * maxDestinations(shape);
+    return ranks * (4 + 4 + 8) + rows * sizeof(PeerRow) + 4 * 16;
+}
+
+/// This rank's own tokens as rows to place.
+class OwnTokens {
+public:
+    MORI_DEVICE OwnTokens(const Operator& op, const moriep_dispatch_arguments& arguments)
+        : op_(op), arguments_(arguments) {}
+
+    MORI_DEVICE const int* experts(int64_t token) const {
+        return pointer<const int>(arguments_.indices) + token * op_.shape().top_k;
+    }
+    MORI_DEVICE int source(int64_t token) const {
+        return static_cast<int>(int64_t(op_.rank()) * op_.shape().max_tokens + token);
+    }
+    MORI_DEVICE Route route(int64_t token) const { return routeOfToken(op_, token); }
+    MORI_DEVICE const char* tokens(int64_t token) const {
+        return pointer<const char>(arguments_.tokens) + token * arguments_.row_bytes;
+    }
+    MORI_DEVICE const char* weights(int64_t token) const {
+        return pointer<const char>(arguments_.weights) + token * op_.shape().top_k * 4;
+    }
+    MORI_DEVICE const char* scales(int64_t token) const {
+        return pointer<const char>(arguments_.scales) + token * arguments_.call.scale_bytes;
+    }
+
+private:
+    const Operator& op_;
+    const moriep_dispatch_arguments& arguments_;
+};
+
+/// Step 1: the set of ranks of each row, and how many rows this block has for each rank.
+template <class Source>
+MORI_DEVICE void countRows(const Warp& warp,
+                           const Operator& op,
+                           const Source& source,
+                           Range range,
+                           int warps,
+                           const PlacementShared& shared) {
+    for (int64_t row = range.begin + warp.index(); row < range.end; row += warps) {
+        const int* experts = source.experts(row);
+        const Route route = source.route(row);
+        for (int word = 0; word < route.words(); ++word) {
+            const uint64_t set = warp.combineBits(op.shape().top_k, [&](int k) {
+                const int rank = op.rankOfExpert(experts[k]);
+                if (rank < 0 || !route.ranks.contains(rank)) return uint64_t(0);
+                const int bit = rank - route.ranks.first;
+                return bit / 64 == word ? uint64_t(1) << (bit % 64) : 0;
+            });
+            warp.each(route.ranksOfWord(word), [&](int bit, const WarpOnce& once) {
+                if (set >> bit & 1) machine::addShared(&shared.counts[word * 64 + bit], 1, once);
+            });
+            warp.elect([&](const WarpOnce&) { route.set[word] = set; });
+        }
+    }
+}
+
+/// Step 2: one addition at each rank for the whole block.
+MORI_DEVICE void reserveSlots(const BlockWarp& first,
+                              const Operator& op,
+                              uint32_t epoch,
+                              const PlacementShared& shared) {
+    const Ranks ranks = op.reachable();
+    first.each(ranks.count, [&](int turn, const BlockOnce& once) {
+        const int next = op.rank() - ranks.first + 1 + turn;
+        const int place = next < ranks.count ? next : next - ranks.count;
+        const int rank = ranks.first + place;
+        const uint32_t count = shared.counts[place];
+        if (count == 0) return;
+        shared.bases[place] =
+            static_cast<int64_t>(machine::addSystem(op.slotCounter(epoch, rank), count, once));
+        machine::addDevice(op.destinationCounts() + rank, count, once);
+    });
+}
+
+/// Step 3: a slot for each row of this block, and the row's source beside it.
+template <class Source>
+MORI_DEVICE void assignSlots(const Warp& warp,
+                             const Operator& op,
+                             const Source& source,
+                             Range range,
+                             int warps,
+                             const PlacementShared& shared) {
+    for (int64_t row = range.begin + warp.index(); row < range.end; row += warps) {
+        const Route route = source.route(row);
+        const int from = source.source(row);
+        int before = 0;
+        for (int word = 0; word < route.words(); ++word) {
+            const uint64_t set = route.set[word];
+            warp.each(route.ranksOfWord(word), [&](int bit, const WarpOnce& once) {
+                if ((set >> bit & 1) == 0) return;
+                const int place = word * 64 + bit;
+                const int64_t slot =
+                    shared.bases[place] + machine::addShared(&shared.taken[place], 1, once);
+                const int at = before + membersBelow(set, bit);
+                if (slot < op.shape().max_received) {
+                    route.slots[at] = static_cast<int>(slot);
+                    op.receivedSources(route.ranks.first + place)[slot] = from;
+                } else {
+                    route.slots[at] = -1;  // the receiver counts it; never stored past the end
+                }
+            });
+            before += __builtin_popcountll(set);
+        }
+    }
+}
+
+/// Step 4: each row is read once and stored to all its ranks.
+template <class Source>
+MORI_DEVICE void copyRows(const Warp& warp,
+                          const Operator& op,
+                          const moriep_dispatch_arguments& arguments,
+                          const Source& source,
+                          Range range,
+                          int warps,
+                          const PlacementShared& shared) {
+    const moriep_layout& layout = op.layout();
+    const int64_t idBytes = int64_t(op.shape().top_k) * 4;
+    const RowBuffer tokenRows{layout.received_tokens, arguments.row_bytes};
+    const RowBuffer weightRows{layout.received_weights, idBytes};
+    const RowBuffer scaleRows{layout.received_scales, arguments.call.scale_bytes};
+    const RowBuffer indexRows{layout.received_indices, idBytes};
+    const int64_t rows = range.end - range.begin;
+    const RowParts parts = RowParts::of(rows, arguments.row_bytes, warps);
+    for (int64_t item = warp.index(); item < rows * parts.parts; item += warps) {
+        const int64_t row = range.begin + item / parts.parts;
+        const int part = static_cast<int>(item % parts.parts);
+        const int count =
+            rowsOfRoute(warp, source.route(row), shared.rows, [&](int rank, int slot) {
+                return PeerRow{op.block(rank), slot};
+            });
+        if (count == 0) continue;
+        const int start = op.rank() % count;
+        const auto send = [&](const RowBuffer& buffer, const void* from, Range bytes) {
+            const int64_t length = bytes.end - bytes.begin;
+            warp.copyToMany(shared.rows, count, start, buffer, from, bytes.begin, length);
+        };
+        if (part == 0) {
+            send(indexRows, source.experts(row), {0, indexRows.stride});
+            if (arguments.weights != 0) {
+                send(weightRows, source.weights(row), {0, weightRows.stride});
+            }
+            if (arguments.scales != 0) send(scaleRows, source.scales(row), {0, scaleRows.stride});
+        }
+        send(tokenRows, source.tokens(row), parts.range(arguments.row_bytes, 1, part));
+    }
+}
+
+/// Places the rows of one block; every warp of it calls this.
+template <class Source>
+MORI_DEVICE void placeRows(Block& block,
+                           const Operator& op,
+                           const moriep_dispatch_arguments& arguments,
+                           const Source& source,
+                           Range range,
+                           const PlacementShared& shared) {
+    const Warp& warp = block.warp();
+    block.once([&](const BlockWarp& first) {
+        first.lanes(op.reachable().count, [&](int64_t place) {
+            shared.counts[place] = 0;
+            shared.taken[place] = 0;
+        });
+    });
+    block.sync();
+    countRows(warp, op, source, range, block.warps(), shared);
+    block.sync();
+    block.once([&](const BlockWarp& first) {
+        reserveSlots(first, op, op.control()->epoch, shared);
+    });
+    block.sync();
+    assignSlots(warp, op, source, range, block.warps(), shared);
+    block.sync();
+    copyRows(warp, op, arguments, source, range, block.warps(), shared);
+}
+
+/// The last block of a dispatch tells the reachable ranks how many rows this rank placed at each.
+MORI_DEVICE void signalPlaced(const BlockWarp& first,
+                              const Operator& op,
+                              const moriep_dispatch_arguments& arguments,
+                              uint32_t epoch) {
+    uint32_t* counts = op.destinationCounts();
+    const Ranks ranks = op.reachable();
+    // Pairs with the wait in the peers' dispatchReceive.
+    signalRanks(first,
+                op,
+                ranks,
+                op.layout().dispatch_signals,
+                Signal{epoch, arguments.signature, 0},
+                [&](int peer) { return machine::loadDevice(counts + peer); });
+    first.sync();
+    first.lanes(ranks.count, [&](int64_t place) { counts[ranks.first + place] = 0; });
+}
+
+/// The last launch of IntraNode's and V1's dispatch: waits until every reachable rank has placed its
+/// rows here, and counts them.
+MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& arguments) {
+    const Operator op(arguments.op);
+    block.once([&](const BlockWarp& warp) {
+        moriep_control* control = op.control();
+        if (op.failed()) return;
+        const uint32_t epoch = control->epoch;
+        const Ranks ranks = op.reachable();
+        // Pairs with signalPlaced of every reachable rank.
+        const bool came = awaitRanks(warp,
+                                     op,
+                                     ranks,
+                                     op.layout().dispatch_signals,
+                                     MORIEP_PHASE_DISPATCH_RECEIVE,
+                                     MORIEP_VERB_DISPATCH,
+                                     Signal{epoch, arguments.signature, 0},
+                                     arguments.timeout_ns);
+        if (!came) return;  // received_count stays 0
+        const int64_t sent = warp.sum(ranks.count, [&](int place) {
+            const uint64_t* word =
+                op.signal(op.layout().dispatch_signals, epoch, op.rank(), ranks.first + place);
+            return static_cast<int64_t>(Signal::of(machine::pollSystem(word)).count);
+        });
+        const int64_t most = op.shape().max_received;
+        warp.elect([&](const BlockOnce&) {
+            control->received_count = static_cast<int>(sent < most ? sent : most);
+            control->dropped_count = static_cast<int>(sent < most ? 0 : sent - most);
+            control->phase = 0;
+            // All adds of the last round are in: its counter is the next round's, from zero. The
+            // peers reserve from it only after this rank's combine or barrier word (P3).
+            *op.slotCounter(epoch + 1, op.rank()) = 0;
+        });
+    });
+}
+
+}  // namespace mori

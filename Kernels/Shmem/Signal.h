@@ -1,0 +1,257 @@
+// Signal words: how one rank tells another that a phase of a round is done, and the bounded wait.
+//
+// A word is epoch (32) | signature (8) | count (24). Each has one writer for life, and there are
+// two by epoch parity: a rank can run at most one round ahead, so a word is never stored over
+// before it was read, and `==` on the epoch is enough (protocol rule P1).
+#pragma once
+
+#include "Shmem/Operator.h"
+
+namespace mori {
+
+struct Signal {
+    uint32_t epoch;
+    uint32_t signature;
+    uint32_t count;
+
+    MORI_DEVICE uint64_t word() const {
+        return uint64_t(epoch) << 32 | uint64_t(signature & 0xFFu) << 24 | (count & 0xFFFFFFu);
+    }
+    static MORI_DEVICE Signal of(uint64_t word) {
+        return {uint32_t(word >> 32), uint32_t(word >> 24) & 0xFFu, uint32_t(word) & 0xFFFFFFu};
+    }
+};
+
+/// How one wait ended.
+struct Verdict {
+    int reason;  ///< moriep_failure_reason; 0: the word came
+    int peer;    ///< whom it waited for; with `aborted`, the culprit or -1
+    int reporter;
+    uint64_t expected;
+    uint64_t found;
+    uint64_t waited;
+
+    MORI_DEVICE bool came() const { return reason == MORIEP_FAILURE_NONE; }
+};
+
+/// The abort words as one look: 0, or the first that is raised.
+struct AbortWord {
+    uint64_t word;  ///< reason (32) | culprit + 1 (32)
+    int reporter;
+
+    MORI_DEVICE int culprit() const { return int(uint32_t(word)) - 1; }
+
+    static MORI_DEVICE AbortWord look(const Operator& op) {
+        const uint64_t own = machine::pollSystem(op.hostAbort());
+        if (own != 0) return {own, op.rank()};
+        for (int writer = 0; writer < op.worldSize(); ++writer) {
+            const uint64_t word = machine::pollSystem(op.abortWords(op.rank()) + writer);
+            if (word != 0) return {word, writer};
+        }
+        return {0, -1};
+    }
+};
+
+/// What one look at an awaited word means.
+enum class Look {
+    notYet,
+    came,
+    otherCall,   ///< the right epoch, another signature
+    laterEpoch,  ///< the writer is in another round
+};
+
+/// A look at a signal word.
+MORI_DEVICE Look lookAtSignal(uint64_t word, Signal expected) {
+    const Signal found = Signal::of(word);
+    if (found.epoch == expected.epoch) {
+        return found.signature == expected.signature ? Look::came : Look::otherCall;
+    }
+    if (word != 0 && int32_t(found.epoch - expected.epoch) > 0) return Look::laterEpoch;
+    return Look::notYet;
+}
+
+/// Whether whoever stores a word wakes the host threads that sleep on it.
+enum class Waking { yes, no };
+
+/// Waits until `look(word)` is content with what `peer` stores, `timeout` nanoseconds from now at
+/// most. Runs in one lane or in several side by side; ends in every case.
+template <class F>
+MORI_DEVICE Verdict awaitWord(
+    const Operator& op, const uint64_t* word, int peer, uint64_t timeout, Waking waking, F&& look) {
+    Verdict verdict{MORIEP_FAILURE_NONE, peer, -1, 0, 0, 0};
+    uint64_t start = 0;
+    for (int turn = 0;; ++turn) {
+        verdict.found = machine::pollSystem(word);
+        const Look seen = look(verdict.found);
+        if (seen != Look::notYet) {
+            verdict.reason = seen == Look::came        ? MORIEP_FAILURE_NONE
+                             : seen == Look::otherCall ? MORIEP_FAILURE_OTHER_CALL
+                                                       : MORIEP_FAILURE_LATER_EPOCH;
+            verdict.peer = peer;
+            return verdict;
+        }
+        if (verdict.reason != MORIEP_FAILURE_NONE) return verdict;  // this was the last look
+        if (machine::checksClock(turn)) {
+            const uint64_t now = machine::now();
+            if (start == 0) start = now;
+            verdict.waited = now - start;
+            const AbortWord abort = AbortWord::look(op);
+            // Whatever ends the wait, the word is read once more: a process that was stopped
+            // wakes up late and finds that its peer had long answered.
+            if (abort.word != 0) {
+                verdict.reason = MORIEP_FAILURE_ABORTED;
+                verdict.peer = abort.culprit();
+                verdict.reporter = abort.reporter;
+                continue;
+            }
+            if (verdict.waited >= timeout) {
+                verdict.reason = MORIEP_FAILURE_TIMED_OUT;
+                continue;
+            }
+        }
+        machine::relax(turn, word, verdict.found, waking == Waking::yes);
+    }
+}
+
+/// Waits until `word`, which only `peer` stores, is of the expected epoch.
+MORI_DEVICE Verdict awaitSignal(const Operator& op,
+                                const uint64_t* word,
+                                int peer,
+                                Signal expected,
+                                uint64_t timeout,
+                                Waking waking = Waking::yes) {
+    Verdict verdict = awaitWord(op, word, peer, timeout, waking, [&](uint64_t found) {
+        return lookAtSignal(found, expected);
+    });
+    verdict.expected = expected.word();
+    return verdict;
+}
+
+/// Makes this operator's round void: the first failing warp writes the record for the host and
+/// raises this rank's abort word at every peer.
+MORI_DEVICE void failRound(const Operator& op,
+                           int phase,
+                           uint32_t epoch,
+                           const Verdict& verdict,
+                           const moriep_call* ownCall,
+                           const moriep_call* peerCall,
+                           const WarpOnce& once) {
+    machine::exchangeDevice(op.failedWord(), 1, once);
+    if (machine::exchangeDevice(op.failureElection(), 1, once) != 0) return;
+    moriep_failure* record = op.failure();
+    record->reason = static_cast<uint32_t>(verdict.reason);
+    record->phase = static_cast<uint32_t>(phase);
+    record->rank = op.rank();
+    record->peer = verdict.peer;
+    record->reporter = verdict.reporter;
+    record->epoch = epoch;
+    record->slot = static_cast<uint32_t>(op.slot());
+    record->expected = verdict.expected;
+    record->found = verdict.found;
+    record->waited_ns = verdict.waited;
+    if (ownCall != nullptr) record->own_call = *ownCall;
+    if (peerCall != nullptr) record->peer_call = *peerCall;
+    machine::storeHost(&record->state, 1, once);
+    const uint64_t abort = uint64_t(uint32_t(verdict.reason)) << 32 | uint32_t(verdict.peer + 1);
+    // Ranks of other hosts are told by the host (Bootstrap.abort), which looks at the record.
+    for (int peer = 0; peer < op.worldSize(); ++peer) {
+        if (!op.hasAbortWords(peer)) continue;
+        machine::raiseSystem(op.abortWords(peer) + op.rank(), abort, once);
+    }
+}
+
+/// The deadline of a wait in this launch: the call's own, else the operator's.
+MORI_DEVICE uint64_t timeoutOf(const Operator& op, uint64_t call) {
+    if (call != 0) return call;
+    const moriep_control* control = op.control();
+    return control->combined_epoch == 0 ? control->first_timeout_ns : control->timeout_ns;
+}
+
+/// Makes the round void because of one failed wait; `verb` tells where the calls are.
+MORI_DEVICE void failWait(const Operator& op,
+                          int phase,
+                          int verb,
+                          uint32_t epoch,
+                          const Verdict& verdict,
+                          int peer,
+                          const WarpOnce& once) {
+    machine::acquireSystem();
+    // The call of a rank on another node is out of reach.
+    const bool quotes = verdict.reason == MORIEP_FAILURE_OTHER_CALL && op.isReachable(peer);
+    failRound(op,
+              phase,
+              epoch,
+              verdict,
+              op.callRecord(verb, epoch, op.rank()),
+              quotes ? op.callRecord(verb, epoch, peer) : nullptr,
+              once);
+}
+
+/// The warp awaits `words` signals side by side and gives one verdict for all of them.
+/// `word(i)` is the i-th word's address, or null where none is awaited; `peer(i)` who stores it.
+template <class Word, class Peer>
+MORI_DEVICE bool awaitSignals(const BlockWarp& warp,
+                              const Operator& op,
+                              int words,
+                              int phase,
+                              int verb,
+                              Signal expected,
+                              uint64_t callTimeout,
+                              Waking waking,
+                              Word&& word,
+                              Peer&& peer) {
+    const uint64_t timeout = timeoutOf(op, callTimeout);
+    const bool failed = warp.any(words, [&](int i, const BlockOnce& once) {
+        const uint64_t* address = word(i);
+        if (address == nullptr) return false;
+        const Verdict verdict = awaitSignal(op, address, peer(i), expected, timeout, waking);
+        if (verdict.came()) return false;
+        failWait(op, phase, verb, expected.epoch, verdict, peer(i), once);
+        return true;
+    });
+    machine::acquireSystem();
+    warp.sync();
+    return !failed;
+}
+
+/// The warp awaits one word of `kind` from each of `ranks`, which store them themselves.
+MORI_DEVICE bool awaitRanks(const BlockWarp& warp,
+                            const Operator& op,
+                            Ranks ranks,
+                            uint64_t kind,
+                            int phase,
+                            int verb,
+                            Signal expected,
+                            uint64_t callTimeout) {
+    return awaitSignals(
+        warp,
+        op,
+        ranks.count,
+        phase,
+        verb,
+        expected,
+        callTimeout,
+        Waking::yes,
+        [&](int i) { return op.signal(kind, expected.epoch, op.rank(), ranks.first + i); },
+        [&](int i) { return ranks.first + i; });
+}
+
+/// The warp tells each of `ranks` that this rank reached `signal`; `count(peer)` gives each word's
+/// count.
+template <class F>
+MORI_DEVICE void signalRanks(const BlockWarp& warp,
+                             const Operator& op,
+                             Ranks ranks,
+                             uint64_t kind,
+                             Signal signal,
+                             F&& count) {
+    warp.each(ranks.count, [&](int turn, const BlockOnce& once) {
+        // Every rank starts with the peer after itself, so that links share the load.
+        const int next = op.rank() - ranks.first + 1 + turn;
+        const int peer = ranks.first + (next < ranks.count ? next : next - ranks.count);
+        const Signal own{signal.epoch, signal.signature, count(peer)};
+        machine::storeSystem(op.signal(kind, signal.epoch, peer, op.rank()), own.word(), once);
+    });
+}
+
+}  // namespace mori

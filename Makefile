@@ -1,0 +1,72 @@
+# Everything that is done with this repository, one target each. `swift build` and `swift test` work
+# without any of it once the packages of scripts/setup.sh are installed.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+SWIFT ?= swift
+# Passed on as they are: make bench BENCH_ARGS="--ranks 4", make test TEST_ARGS="--filter Dispatch".
+BENCH_ARGS ?=
+TEST_ARGS ?=
+# The suites that run under a sanitizer: a regular expression over their names.
+SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|WorldTests
+
+SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
+CXX_FILES = $(shell find Kernels Sources -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
+
+.PHONY: help setup build test bench test-tsan test-asan test-rdma lint format \
+        kernels kernels-nvidia test-isa clean distclean
+
+help: ## Show this list.
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' \
+	    $(firstword $(MAKEFILE_LIST))
+
+setup: ## Install the packages that the build needs; nothing when they are there.
+	@scripts/setup.sh build
+
+build: setup ## Build everything, for debugging.
+	$(SWIFT) build
+
+test: setup ## Run all tests on the host device.
+	$(SWIFT) test $(TEST_ARGS)
+
+bench: setup ## Eight ranks dispatch and combine DeepSeek-V3's shape; options in BENCH_ARGS.
+	$(SWIFT) run -c release bench-dispatch-combine $(BENCH_ARGS)
+
+# Separate build folders, so that the ordinary build stays as it is.
+test-tsan: setup ## Run the suites that match SANITIZED under ThreadSanitizer.
+	$(SWIFT) test --sanitize=thread --scratch-path .build-tsan --filter '$(SANITIZED)'
+
+# Without XCTest: it leaks a few bytes of its own, which would fail the run.
+test-asan: setup ## Run the suites that match SANITIZED under AddressSanitizer.
+	$(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build-asan \
+	    --filter '$(SANITIZED)'
+
+test-rdma: ## Run ranks on two virtual machines over real RDMA verbs; skipped without qemu.
+	@Tests/Lab/run.sh
+
+lint: ## Check form and layering of all sources.
+	@scripts/setup.sh lint
+	@scripts/lint.sh
+
+format: ## Bring all sources into form.
+	@scripts/setup.sh lint
+	$(SWIFT) format --in-place --parallel --recursive $(SWIFT_FOLDERS) Package.swift
+	clang-format-19 -i $(CXX_FILES)
+
+kernels: ## Build .build/kernels/libmoriep_amd.so.
+	@scripts/setup.sh kernels
+	@scripts/build-kernels.sh amd
+
+kernels-nvidia: ## Build .build/kernels/libmoriep_nvidia.so.
+	@scripts/setup.sh nvidia
+	@scripts/build-kernels.sh nvidia
+
+test-isa: kernels ## Check the machine code of the AMD kernels; its table is docs/kernels-isa.md.
+	@scripts/check-isa.py
+
+clean: ## Remove what was built.
+	rm -rf .build .build-tsan .build-asan
+
+distclean: clean ## Remove downloaded tools as well.
+	rm -rf .cache

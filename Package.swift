@@ -1,0 +1,153 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Targets from bottom to top; arrows point down only (docs/architecture.md).
+let package = Package(
+    name: "MoriEP",
+    products: [
+        .library(name: "MoriEP", targets: ["MoriEP", "MoriShmem", "MoriDevice"]),
+        .executable(name: "bench-dispatch-combine", targets: ["bench-dispatch-combine"]),
+        .executable(name: "mori-ep", targets: ["mori-ep"]),
+    ],
+    traits: [
+        .trait(
+            name: "RDMA",
+            description: "Looks for RDMA NICs through libibverbs, librdmacm and libnuma."),
+        .default(enabledTraits: ["RDMA"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+    ],
+    targets: [
+        // The C ABI between Swift and the kernels, and the host device behind it.
+        .systemLibrary(name: "CHIP"),
+        .target(
+            name: "MoriHostKernels",
+            path: "Kernels",
+            sources: ["Runtime/Host"],
+            publicHeadersPath: "Runtime/include",
+            cxxSettings: [.headerSearchPath("."), .headerSearchPath("../Sources/CHIP")]),
+        .target(name: "CMoriSystem"),
+
+        // The message authentication of the bootstrap's handshake.
+        .systemLibrary(
+            name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+
+        // What Debian's rdma-core and libnuma give, behind the trait RDMA.
+        .systemLibrary(
+            name: "CIBVerbs", pkgConfig: "libibverbs", providers: [.apt(["libibverbs-dev"])]),
+        .systemLibrary(
+            name: "CRDMACM", pkgConfig: "librdmacm", providers: [.apt(["librdmacm-dev"])]),
+        .systemLibrary(name: "CNUMA", pkgConfig: "numa", providers: [.apt(["libnuma-dev"])]),
+
+        // The library.
+        .target(
+            name: "MoriDevice",
+            dependencies: ["CHIP", "MoriHostKernels", "CMoriSystem"],
+            swiftSettings: .strict),
+        .target(
+            name: "MoriShmem",
+            dependencies: [
+                "MoriDevice", "CMoriSystem", "CSodium",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "Logging", package: "swift-log"),
+                .target(name: "CIBVerbs", condition: .when(traits: ["RDMA"])),
+                .target(name: "CRDMACM", condition: .when(traits: ["RDMA"])),
+                .target(name: "CNUMA", condition: .when(traits: ["RDMA"])),
+            ],
+            swiftSettings: .strict),
+        .target(
+            name: "MoriEP",
+            dependencies: ["CHIP", "MoriDevice", "MoriShmem"],
+            swiftSettings: .strict),
+
+        // The tools.
+        .target(
+            name: "MoriLauncher",
+            dependencies: ["CMoriSystem", "MoriDevice"],
+            swiftSettings: .strict),
+        .executableTarget(
+            name: "mori-ep",
+            dependencies: [
+                "MoriEP", "MoriLauncher", "MoriShmem",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: .strict),
+        .target(name: "CRoofline", path: "Benchmarks/Roofline"),
+        .executableTarget(
+            name: "bench-dispatch-combine",
+            dependencies: [
+                "CRoofline", "MoriDevice", "MoriEP", "MoriLauncher", "MoriOracle", "MoriShmem",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            path: "Benchmarks/DispatchCombine",
+            swiftSettings: .strict),
+
+        .executableTarget(
+            name: "bench-ring",
+            dependencies: ["CMoriSystem", "MoriDevice", "MoriShmem"],
+            path: "Benchmarks/Ring",
+            swiftSettings: .strict),
+
+        // The tests: one target a module, and the oracle, which shares no code with the kernels
+        // and depends on nothing.
+        .target(name: "MoriOracle", path: "Tests/MoriOracle", swiftSettings: .strict),
+        .target(
+            name: "MoriTestSupport",
+            dependencies: ["CHIP", "MoriEP", "MoriOracle"],
+            path: "Tests/MoriTestSupport",
+            swiftSettings: .strict),
+        // What runs inside the virtual machines of `make test-rdma`.
+        .executableTarget(
+            name: "mori-lab",
+            dependencies: [
+                "CMoriSystem", "MoriDevice", "MoriEP", "MoriOracle", "MoriShmem", "MoriTestSupport",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "Tests/Lab/Program",
+            swiftSettings: .strict),
+        .testTarget(
+            name: "MoriDeviceTests",
+            dependencies: ["CHIP", "MoriDevice", "MoriOracle", "MoriTestSupport"],
+            swiftSettings: .strict),
+        .target(name: "CAllocationCount", path: "Tests/CAllocationCount"),
+        .testTarget(
+            name: "MoriShmemTests",
+            dependencies: [
+                "CAllocationCount", "CMoriSystem", "MoriDevice",
+                "MoriShmem", "MoriTestSupport",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: .strict),
+        .testTarget(
+            name: "MoriEPTests",
+            dependencies: [
+                "CHIP", "MoriEP", "MoriLauncher", "MoriOracle", "MoriTestSupport",
+                "bench-dispatch-combine", "mori-ep",
+            ],
+            swiftSettings: .strict),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .c11,
+    cxxLanguageStandard: .cxx20
+)
+
+extension [SwiftSetting] {
+    /// Swift 6 mode with strict memory safety and the upcoming features that change meaning.
+    static var strict: [SwiftSetting] {
+        [
+            .strictMemorySafety(),
+            .treatAllWarnings(as: .error),
+            .enableUpcomingFeature("ExistentialAny"),
+            .enableUpcomingFeature("InternalImportsByDefault"),
+            .enableUpcomingFeature("MemberImportVisibility"),
+        ]
+    }
+}

@@ -1,0 +1,236 @@
+import CHIP
+
+/// Work of a device in order.
+///
+/// Enqueueing never blocks. `completion()` waits and throws what an operator of this stream has to
+/// say about its rounds since: a deadline that passed, a peer that was lost.
+@safe
+public final class DeviceStream: Sendable {
+    /// Something whose failure a waiting stream reports.
+    package protocol FaultSource: AnyObject, Sendable {
+        /// The failure of a round, if there was one.
+        var fault: MoriError? { get }
+    }
+
+    /// The device whose work it orders.
+    public let device: Device
+    package nonisolated(unsafe) let handle: OpaquePointer
+    private let sources = Locked<[WeakSource]>([])
+    /// What the graph that is being captured has to keep alive; nil while there is none.
+    private let captured = Locked<[any AnyObject & Sendable]?>(nil)
+
+    private struct WeakSource: Sendable {
+        weak var source: (any FaultSource)?
+    }
+
+    /// Makes a stream of its own.
+    public init(on device: Device) throws(MoriError) {
+        var handle: OpaquePointer?
+        try device.library.check(
+            unsafe device.library.table.pointee.stream_create(Int32(device.ordinal), &handle),
+            "stream_create")
+        guard let handle = unsafe handle else {
+            throw MoriError(.deviceFailure, "\(device): stream_create gave no stream")
+        }
+        self.device = device
+        unsafe self.handle = handle
+    }
+
+    /// Wraps a framework's `hipStream_t` or `cudaStream_t`, which stays the framework's and must
+    /// live longer than this object.
+    ///
+    /// - Throws: `unsupported` on the host device.
+    @unsafe public init(borrowing native: UInt, on device: Device) throws(MoriError) {
+        var handle: OpaquePointer?
+        try device.library.check(
+            unsafe device.library.table.pointee.stream_borrow(
+                Int32(device.ordinal), UInt64(native), &handle), "stream_borrow")
+        guard let handle = unsafe handle else {
+            throw MoriError(.deviceFailure, "\(device): stream_borrow gave no stream")
+        }
+        self.device = device
+        unsafe self.handle = handle
+    }
+
+    deinit {
+        // Does not block: what was enqueued still runs.
+        _ = unsafe device.library.table.pointee.stream_destroy(handle)
+    }
+
+    /// Reports the source's failures from this stream's waits.
+    package func report(_ source: any FaultSource) {
+        sources.withLock { known in
+            if known.contains(where: { $0.source === source }) { return }
+            known.removeAll { $0.source == nil }
+            known.append(WeakSource(source: source))
+        }
+    }
+
+    private func throwFault() throws(MoriError) {
+        let faults = sources.withLock { $0.compactMap { $0.source?.fault } }
+        if let fault = faults.first { throw fault }
+    }
+
+    /// Suspends until everything enqueued so far is done.
+    ///
+    /// - Throws: the failure of a round of an operator that used this stream.
+    public func completion() async throws(MoriError) {
+        guard try !isCapturing() else {
+            throw MoriError(
+                .invalidArgument, "a stream that captures cannot be awaited; end the capture first")
+        }
+        let result = device.kind == .host ? await calledBack() : try await awaitedByThread()
+        try result.get()
+        try throwFault()
+    }
+
+    /// Waits on the host device: its streams call back in every case.
+    private func calledBack() async -> Result<Void, MoriError> {
+        await withCheckedContinuation { continuation in
+            let box = unsafe Unmanaged.passRetained(Resumption(continuation))
+            let status = unsafe device.library.table.pointee.stream_callback(
+                handle,
+                { context in
+                    guard let context = unsafe context else { return }
+                    let resumption = unsafe Unmanaged<Resumption>.fromOpaque(context)
+                        .takeRetainedValue()
+                    resumption.continuation.resume(returning: .success(()))
+                }, box.toOpaque())
+            if status != MORIEP_SUCCESS {
+                unsafe box.release()
+                continuation.resume(
+                    returning: Result { () throws(MoriError) in
+                        try device.library.check(status, "stream_callback")
+                    })
+            }
+        }
+    }
+
+    /// Waits on a GPU: a thread of its own blocks on an event, because a runtime whose device has
+    /// failed no longer calls back.
+    private func awaitedByThread() async throws(MoriError) -> Result<Void, MoriError> {
+        let event = try DeviceEvent(on: device)
+        try record(event)
+        return try await BackgroundThread.run {
+            Result { () throws(MoriError) in try event.synchronize() }
+        }
+    }
+
+    /// Blocks the calling thread until everything enqueued so far is done.
+    ///
+    /// - Throws: the failure of a round of an operator that used this stream.
+    @available(*, noasync, message: "use completion()")
+    public func synchronize() throws(MoriError) {
+        try device.library.check(
+            unsafe device.library.table.pointee.stream_synchronize(handle), "stream_synchronize")
+        try throwFault()
+    }
+
+    /// Makes later work of this stream wait for an event of another one.
+    public func wait(for event: DeviceEvent) throws(MoriError) {
+        try device.library.check(
+            unsafe device.library.table.pointee.stream_wait_event(handle, event.handle),
+            "stream_wait_event")
+    }
+
+    /// Marks this point of the stream.
+    public func record(_ event: DeviceEvent) throws(MoriError) {
+        try device.library.check(
+            unsafe device.library.table.pointee.event_record(event.handle, handle), "event_record")
+    }
+
+    /// Whether work is being recorded instead of run.
+    public func isCapturing() throws(MoriError) -> Bool {
+        var active: Int32 = 0
+        try device.library.check(
+            unsafe device.library.table.pointee.capture_active(handle, &active), "capture_active")
+        return active != 0
+    }
+
+    /// Records what `body` enqueues on this stream, without running it, as a graph.
+    ///
+    /// - Throws: what `body` throws; the capture is ended then and its content dropped.
+    public func capture(_ body: () throws(MoriError) -> Void) throws(MoriError) -> DeviceGraph {
+        try device.library.check(
+            unsafe device.library.table.pointee.capture_begin(handle), "capture_begin")
+        captured.withLock { $0 = [] }
+        let outcome = Result(catching: body)
+        let kept = captured.withLock { kept in
+            defer { kept = nil }
+            return kept ?? []
+        }
+        var graph: OpaquePointer?
+        let status = unsafe device.library.table.pointee.capture_end(handle, &graph)
+        if case .failure(let error) = outcome {
+            if let graph = unsafe graph, status == MORIEP_SUCCESS {
+                _ = unsafe device.library.table.pointee.graph_destroy(graph)
+            }
+            throw error
+        }
+        try device.library.check(status, "capture_end")
+        guard let graph = unsafe graph else {
+            throw MoriError(.deviceFailure, "\(device): capture_end gave no graph")
+        }
+        return unsafe DeviceGraph(handle: graph, on: device, keeping: kept)
+    }
+
+    /// Copies bytes between addresses that the device can reach.
+    package func copy(to destination: UInt, from source: UInt, byteCount: Int) throws(MoriError) {
+        guard byteCount > 0 else { return }
+        try device.library.check(
+            unsafe device.library.table.pointee.memory_copy(
+                handle, UInt64(destination), UInt64(source), UInt64(byteCount)), "memory_copy")
+    }
+
+    /// Stores one byte into a range of memory.
+    package func fill(_ address: UInt, with byte: UInt8, byteCount: Int) throws(MoriError) {
+        guard byteCount > 0 else { return }
+        try device.library.check(
+            unsafe device.library.table.pointee.memory_fill(
+                handle, UInt64(address), byte, UInt64(byteCount)), "memory_fill")
+    }
+
+    /// Whether everything enqueued so far is done, as far as a query can tell.
+    package var isIdle: Bool {
+        unsafe device.library.table.pointee.stream_query(handle) == MORIEP_SUCCESS
+    }
+
+    /// While a capture is active: keeps an object alive as long as the graph, and says so.
+    package func keepWithCapture(_ object: any AnyObject & Sendable) -> Bool {
+        captured.withLock { kept in
+            kept?.append(object)
+            return kept != nil
+        }
+    }
+
+    /// Keeps an object alive until everything enqueued so far is done.
+    package func retain(_ object: any AnyObject & Sendable) {
+        if keepWithCapture(object) { return }
+        let box = unsafe Unmanaged.passRetained(Keeper(object))
+        let status = unsafe device.library.table.pointee.stream_callback(
+            handle,
+            { context in
+                guard let context = unsafe context else { return }
+                let keeper = unsafe Unmanaged<Keeper>.fromOpaque(context).takeRetainedValue()
+                // Not here: GPU runtimes forbid calls, such as freeing, from their callbacks.
+                Task.detached { keeper.release() }
+            }, box.toOpaque())
+        if status != MORIEP_SUCCESS { unsafe box.release() }
+    }
+}
+
+private final class Resumption: Sendable {
+    let continuation: CheckedContinuation<Result<Void, MoriError>, Never>
+
+    init(_ continuation: CheckedContinuation<Result<Void, MoriError>, Never>) {
+        self.continuation = continuation
+    }
+}
+
+private final class Keeper: Sendable {
+    private let object: Locked<(any AnyObject & Sendable)?>
+
+    init(_ object: any AnyObject & Sendable) { self.object = Locked(object) }
+
+    func release() { object.withLock { $0 = nil } }
+}

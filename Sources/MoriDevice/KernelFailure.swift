@@ -1,0 +1,95 @@
+package import CHIP
+
+// The failure record of moriep.h as an error.
+
+extension moriep_failure {
+    private var phaseName: String {
+        switch phase {
+        case MORIEP_PHASE_ROUND_BARRIER.rawValue: "dispatch begin"
+        case MORIEP_PHASE_DISPATCH_RECEIVE.rawValue: "dispatch receive"
+        case MORIEP_PHASE_COMBINE_READY.rawValue: "combine ready"
+        case MORIEP_PHASE_DISPATCH_FORWARD.rawValue: "dispatch forward"
+        case MORIEP_PHASE_COMBINE_RECEIVE.rawValue: "combine receive"
+        case MORIEP_PHASE_STAGING.rawValue: "dispatch begin (staging)"
+        case MORIEP_PHASE_RING.rawValue: "descriptor ring"
+        default: "phase \(phase)"
+        }
+    }
+
+    /// Whether the wait was for this rank's own proxy.
+    private var waitsForNetwork: Bool {
+        phase == MORIEP_PHASE_STAGING.rawValue || phase == MORIEP_PHASE_RING.rawValue
+    }
+
+    /// Whether the peer's call could be read: it has a hidden size then.
+    private var quotesPeer: Bool { peer_call.hidden != 0 }
+
+    /// What the record says, for people and programs.
+    package var error: MoriError {
+        let wait = MoriError.Wait(
+            phase: phaseName, rank: Int(rank), peer: Int(peer), expected: expected, found: found,
+            epoch: Int(epoch))
+        let milliseconds = waited_ns / 1_000_000
+        let about = peer >= 0 ? [Int(peer)] : []
+        switch reason {
+        case MORIEP_FAILURE_TIMED_OUT.rawValue where waitsForNetwork:
+            return MoriError(
+                .timedOut,
+                "\(phaseName): rank \(rank) waited \(milliseconds) ms in round \(epoch) for its own"
+                    + " network to take or complete what it was given; is a peer's host or link"
+                    + " down?", wait: wait, ranks: about)
+        case MORIEP_FAILURE_TIMED_OUT.rawValue:
+            return MoriError(
+                .timedOut,
+                "\(phaseName): rank \(rank) waited \(milliseconds) ms for rank \(peer) in round"
+                    + " \(epoch); its last signal was of round \(found >> 32)", wait: wait,
+                ranks: about)
+        case MORIEP_FAILURE_LATER_EPOCH.rawValue:
+            return MoriError(
+                .ranksDisagree,
+                "\(phaseName): rank \(rank) is in round \(epoch), rank \(peer) already in round"
+                    + " \(found >> 32); every rank must dispatch and combine every round",
+                wait: wait, ranks: [Int(rank), Int(peer)])
+        case MORIEP_FAILURE_OTHER_CALL.rawValue:
+            return MoriError(
+                .ranksDisagree,
+                "\(phaseName): rank \(rank) called with \(own_call.words), rank \(peer) with"
+                    + " \(quotesPeer ? peer_call.words : "something else, on another node");"
+                    + " all ranks must call alike", wait: wait,
+                ranks: [Int(rank), Int(peer)])
+        case MORIEP_FAILURE_TOKEN_COUNT.rawValue:
+            return MoriError(
+                .invalidArgument,
+                "the device-side token count of rank \(rank) is"
+                    + " \(Int64(bitPattern: found)); legal is 0 to \(expected)", wait: wait,
+                ranks: [Int(rank)])
+        case MORIEP_FAILURE_INPUT_ROWS.rawValue:
+            return MoriError(
+                .invalidArgument,
+                "combine's input on rank \(rank) has \(found) rows; \(expected) were received",
+                wait: wait, ranks: [Int(rank)])
+        case MORIEP_FAILURE_RESOURCES.rawValue:
+            return MoriError(
+                .outOfMemory, "rank \(rank) had no memory or threads for a launch", wait: wait,
+                ranks: [Int(rank)])
+        default:
+            let by = reporter >= 0 ? "rank \(reporter)" : "a rank"
+            let because = peer >= 0 ? " because of rank \(peer)" : ""
+            return MoriError(
+                .aborted, "\(phaseName): \(by) ended the round\(because)", wait: wait,
+                ranks: about)
+        }
+    }
+}
+
+extension moriep_call {
+    fileprivate var words: String {
+        let type = element_type == Int32(MORIEP_FLOAT32.rawValue) ? "f32" : "bf16"
+        let weights = has_weights != 0 ? "weights" : "no weights"
+        let tail =
+            verb == Int32(MORIEP_VERB_COMBINE.rawValue)
+            ? (external_input != 0 ? "external input" : "the registered buffer")
+            : "\(scale_bytes) bytes of scales"
+        return "\(type) of hidden \(hidden), \(weights), \(tail)"
+    }
+}

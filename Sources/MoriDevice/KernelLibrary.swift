@@ -1,0 +1,204 @@
+package import CHIP
+import Glibc
+import MoriHostKernels
+
+/// One library of kernels: the host device's, which is linked in, or a GPU's shared object.
+@safe
+package final class KernelLibrary: Sendable {
+    /// Which devices the library drives.
+    package let kind: Device.Kind
+    /// Where it was found; "linked in" for the host device.
+    package let path: String
+    /// The table of functions.
+    ///
+    /// It lives as long as the process: libraries are never unloaded.
+    package nonisolated(unsafe) let table: UnsafePointer<moriep_device_api>
+
+    private init(kind: Device.Kind, path: String, table: UnsafePointer<moriep_device_api>) {
+        self.kind = kind
+        self.path = path
+        unsafe self.table = table
+    }
+
+    /// The host device's library.
+    package static let host: Result<KernelLibrary, MoriError> = Result {
+        () throws(MoriError) -> KernelLibrary in
+        guard let address = unsafe moriep_host_api(UInt32(MORIEP_API_VERSION)) else {
+            throw MoriError(
+                .unsupported, "the host device's kernels are not of version \(MORIEP_API_VERSION)")
+        }
+        let table = unsafe address.assumingMemoryBound(to: moriep_device_api.self)
+        unsafe try check(table, path: "linked in")
+        return unsafe KernelLibrary(kind: .host, path: "linked in", table: table)
+    }
+
+    private static let loaded = Locked<[Device.Kind: KernelLibrary]>([:])
+
+    /// The library of a kind of device, opened on first use.
+    ///
+    /// - Throws: `noDevice` with every path tried and the loader's words.
+    package static func load(_ kind: Device.Kind) throws(MoriError) -> KernelLibrary {
+        guard kind != .host else { return try host.get() }
+        return try loaded.withLock { (known) throws(MoriError) in
+            if let library = known[kind] { return library }
+            let library = try open(kind)
+            known[kind] = library
+            return library
+        }
+    }
+
+    /// The places where the shared object of a kind is looked for, in order.
+    package static func candidates(
+        _ kind: Device.Kind, environment: [String: String], executable: String?
+    ) -> [String] {
+        let name = "libmoriep_\(kind.rawValue).so"
+        var paths: [String] = []
+        if let path = environment["MORI_EP_LIBRARY"], !path.isEmpty {
+            // A folder, or the file itself.
+            paths.append(path.hasSuffix(".so") ? path : "\(path)/\(name)")
+        }
+        if let executable, let slash = executable.lastIndex(of: "/") {
+            let folder = executable[..<slash]
+            paths.append("\(folder)/\(name)")
+            // `make kernels` builds into .build/kernels; executables lie in .build/<triple>/<mode>.
+            if let build = folder.range(of: "/.build") {
+                paths.append("\(folder[..<build.lowerBound])/.build/kernels/\(name)")
+            }
+        }
+        paths.append(".build/kernels/\(name)")
+        paths.append(name)
+        return paths
+    }
+
+    private static func open(_ kind: Device.Kind) throws(MoriError) -> KernelLibrary {
+        var tried: [String] = []
+        for path in candidates(
+            kind, environment: ProcessVariables.all, executable: ProcessVariables.executable)
+        {
+            guard let handle = unsafe dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
+                tried.append("\(path) (\(loaderMessage()))")
+                continue
+            }
+            guard let symbol = unsafe dlsym(handle, "moriep_get_api") else {
+                tried.append("\(path) (no moriep_get_api in it)")
+                continue
+            }
+            typealias GetAPI = @convention(c) (UInt32) -> UnsafePointer<moriep_device_api>?
+            let getAPI = unsafe unsafeBitCast(symbol, to: GetAPI.self)
+            guard let table = unsafe getAPI(UInt32(MORIEP_API_VERSION)) else {
+                tried.append("\(path) (not of version \(MORIEP_API_VERSION))")
+                continue
+            }
+            unsafe try check(table, path: path)
+            return unsafe KernelLibrary(kind: kind, path: path, table: table)
+        }
+        throw MoriError(
+            .noDevice,
+            "no library for \(kind) devices could be opened; tried \(tried.joined(separator: ", "))."
+                + " Build it with `make \(kind == .amd ? "kernels" : "kernels-nvidia")`, or name it"
+                + " in MORI_EP_LIBRARY")
+    }
+
+    private static func loaderMessage() -> String {
+        guard let words = unsafe dlerror() else { return "unknown" }
+        return unsafe String(cString: words)
+    }
+
+    /// Refuses a library whose structs were compiled from another header.
+    private static func check(
+        _ table: UnsafePointer<moriep_device_api>, path: String
+    ) throws(MoriError) {
+        let api = unsafe table.pointee
+        let sizes: [(String, UInt32, Int)] = [
+            ("moriep_device_api", api.byte_count, MemoryLayout<moriep_device_api>.size),
+            (
+                "moriep_device_properties", api.size_of_properties,
+                MemoryLayout<moriep_device_properties>.size
+            ),
+            ("moriep_shape", api.size_of_shape, MemoryLayout<moriep_shape>.size),
+            ("moriep_layout", api.size_of_layout, MemoryLayout<moriep_layout>.size),
+            ("moriep_control", api.size_of_control, MemoryLayout<moriep_control>.size),
+            ("moriep_failure", api.size_of_failure, MemoryLayout<moriep_failure>.size),
+            ("moriep_operator", api.size_of_operator, MemoryLayout<moriep_operator>.size),
+            (
+                "moriep_dispatch_arguments", api.size_of_dispatch,
+                MemoryLayout<moriep_dispatch_arguments>.size
+            ),
+            (
+                "moriep_combine_arguments", api.size_of_combine,
+                MemoryLayout<moriep_combine_arguments>.size
+            ),
+        ]
+        for (name, found, expected) in sizes where Int(found) != expected {
+            throw MoriError(
+                .unsupported,
+                "\(path) was compiled from another moriep.h: \(name) has \(found) bytes there and"
+                    + " \(expected) here; rebuild it")
+        }
+    }
+
+    /// Turns a status into an error that names the call and carries the runtime's own words.
+    package func check(_ status: moriep_status, _ call: String) throws(MoriError) {
+        guard status != MORIEP_SUCCESS else { return }
+        let words = unsafe table.pointee.last_message().map { unsafe String(cString: $0) } ?? ""
+        let number = unsafe table.pointee.last_code()
+        let code: MoriError.Code =
+            switch status {
+            case MORIEP_INVALID_ARGUMENT, MORIEP_CAPTURE_INVALID: .invalidArgument
+            case MORIEP_OUT_OF_MEMORY: .outOfMemory
+            case MORIEP_NO_DEVICE: .noDevice
+            case MORIEP_NOT_SUPPORTED: .unsupported
+            case MORIEP_NOT_RESIDENT: .capacityExceeded
+            default: .deviceFailure
+            }
+        throw MoriError(
+            code, "\(kind) device: \(call) failed (library: \(path))",
+            cause: .runtime(code: number, message: words))
+    }
+
+    /// What this process holds of the library.
+    package func liveCounts() throws(MoriError) -> moriep_live_counts {
+        var counts = moriep_live_counts()
+        try check(unsafe table.pointee.live_counts(&counts), "live_counts")
+        return counts
+    }
+}
+
+/// The process's own surroundings, read without Foundation.
+package enum ProcessVariables {
+    /// The environment as it is now.
+    package static var all: [String: String] {
+        var variables: [String: String] = [:]
+        var entry = unsafe environ
+        while let text = unsafe entry.pointee {
+            let pair = unsafe String(cString: text)
+            if let equals = pair.firstIndex(of: "=") {
+                variables[String(pair[..<equals])] = String(pair[pair.index(after: equals)...])
+            }
+            unsafe entry += 1
+        }
+        return variables
+    }
+
+    /// The path of the running program; nil where procfs does not tell.
+    package static var executable: String? {
+        var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let count = unsafe readlink("/proc/self/exe", &buffer, buffer.count)
+        guard count > 0 else { return nil }
+        return String(decoding: buffer[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+}
+
+extension Substring {
+    /// The first range of `text`, without Foundation.
+    fileprivate func range(of text: String) -> Range<Index>? {
+        var start = startIndex
+        while start < endIndex {
+            if self[start...].hasPrefix(text) {
+                return start..<index(start, offsetBy: text.count)
+            }
+            start = index(after: start)
+        }
+        return nil
+    }
+}

@@ -1,0 +1,126 @@
+// AsyncLL: dispatch and combine in halves. A send returns once its packets are on their way; until the
+// receive nothing of the device is held, so experts, or another batch's attention, run in between.
+
+extension EPDispatchCombineOp {
+    /// Sends each token once to every rank that hosts one of its experts, and does not wait.
+    ///
+    /// Takes what `dispatch` takes. With `slots: 2` a second batch can be sent before the first is
+    /// received; every rank sends and receives in the same order.
+    ///
+    /// - Returns: What `dispatchReceive` takes.
+    /// - Throws: `unsupported` unless the kernel type is asyncLL; else as `dispatch`:
+    ///   `capacityExceeded` when every slot has a round already.
+    ///
+    /// The corresponding Python name is `dispatch_send`.
+    public func dispatchSend(
+        _ tokens: DeviceTensor, weights: DeviceTensor? = nil, scales: DeviceTensor? = nil,
+        indices: DeviceTensor, validTokenCount: DeviceTensor? = nil,
+        launch: LaunchConfiguration? = nil, timeout: Duration? = nil, on stream: DeviceStream
+    ) throws(MoriError) -> PendingDispatch {
+        try checkHalves("dispatchSend")
+        let input = OperatorKernels.DispatchInput(
+            tokens: tokens, weights: weights, scales: scales, indices: indices,
+            validTokenCount: validTokenCount)
+        let (slot, round) = try begin(
+            input, half: .send, launch: launch, timeout: timeout, on: stream)
+        return PendingDispatch(lease: lease(of: round, slot: slot, stage: .dispatchSent))
+    }
+
+    /// Receives what every rank sent.
+    ///
+    /// - Parameters:
+    ///   - pending: What `dispatchSend` gave. Consumed; when this call throws,
+    ///     `reclaimPendingDispatch()` gives it back.
+    ///   - launch: Blocks and warps of this call; nil: the configuration's.
+    ///   - timeout: The deadline of this call's waits; nil: the operator's.
+    ///   - stream: Where the work goes; another one than the send's is ordered after it.
+    /// - Throws: `invalidArgument` for what another operator gave; `aborted`, `closed`.
+    ///
+    /// The corresponding Python name is `dispatch_recv`.
+    public func dispatchReceive(
+        _ pending: consuming PendingDispatch, launch: LaunchConfiguration? = nil,
+        timeout: Duration? = nil, on stream: DeviceStream
+    ) throws(MoriError) -> DispatchOutput {
+        try checkHalves("dispatchReceive")
+        try checkUsable()
+        let lease = pending.lease
+        try check(lease)
+        try check(timeout: timeout)
+        let round = lease.round
+        let call = OperatorKernels.Call(
+            verb: .dispatch, slot: lease.slot,
+            launch: try launchParameters(for: .dispatch, override: launch),
+            elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
+            hasWeights: round.hasWeights, half: .receive)
+        try order(stream)
+        try kernels.dispatch(
+            call, nil, hasScales: round.scaleElementType != nil, tokenCount: round.tokenCount,
+            on: stream)
+        lease.settle()
+        return output(of: round, slot: lease.slot)
+    }
+
+    /// Sends the experts' output back, and does not wait.
+    ///
+    /// Takes what `combine` takes, weights included.
+    ///
+    /// - Returns: What `combineReceive` takes.
+    /// - Throws: `unsupported` unless the kernel type is asyncLL; else as `combine`.
+    ///
+    /// The corresponding Python name is `combine_send`.
+    public func combineSend(
+        _ expertOutput: DeviceTensor, of received: consuming DispatchOutput,
+        weights: DeviceTensor? = nil, input: CombineInput? = nil,
+        launch: LaunchConfiguration? = nil, timeout: Duration? = nil, on stream: DeviceStream
+    ) throws(MoriError) -> PendingCombine {
+        try checkHalves("combineSend")
+        let rows = OperatorKernels.CombineRows(output: expertOutput, weights: weights)
+        let call = try send(
+            rows, of: received, input: input, half: .send, launch: launch, timeout: timeout,
+            on: stream)
+        received.lease.settle()
+        return PendingCombine(
+            lease: lease(
+                of: received.lease.round, slot: received.lease.slot, stage: .combineSent(call)))
+    }
+
+    /// Sums what every rank sent back.
+    ///
+    /// - Parameters:
+    ///   - pending: What `combineSend` gave. Consumed; when this call throws,
+    ///     `reclaimPendingCombine()` gives it back.
+    ///   - launch: Blocks and warps of this call; nil: the configuration's.
+    ///   - timeout: The deadline of this call's waits; nil: the operator's.
+    ///   - stream: Where the work goes; another one than the send's is ordered after it.
+    /// - Throws: `invalidArgument` for what another operator gave; `aborted`, `closed`.
+    ///
+    /// The corresponding Python name is `combine_recv`.
+    public func combineReceive(
+        _ pending: consuming PendingCombine, launch: LaunchConfiguration? = nil,
+        timeout: Duration? = nil, on stream: DeviceStream
+    ) throws(MoriError) -> CombineOutput {
+        try checkHalves("combineReceive")
+        try checkUsable()
+        let lease = pending.lease
+        try check(lease)
+        try check(timeout: timeout)
+        guard case .combineSent(let call) = lease.stage else {
+            throw MoriError(.invalidArgument, "this round was not sent by combineSend")
+        }
+        try enqueue(
+            call, nil, slot: lease.slot, half: .receive, launch: launch, timeout: timeout,
+            on: stream)
+        lease.settle()
+        releaseSlot(lease.slot)
+        return output(of: lease, call)
+    }
+
+    private func checkHalves(_ name: String) throws(MoriError) {
+        guard config.kernelType == .asyncLL else {
+            throw MoriError(
+                .unsupported,
+                "\(name) needs kernelType asyncLL; this operator's is \(config.kernelType): call"
+                    + " dispatch and combine")
+        }
+    }
+}

@@ -1,0 +1,190 @@
+extension EPDispatchCombineOp {
+    /// Sends each token once to every rank that hosts one of its experts, and receives this rank's.
+    ///
+    /// Every rank calls it in every round, with 0 tokens too. Does not block, does not synchronize,
+    /// and may be captured in a graph: tensors are read when the work runs.
+    ///
+    /// - Parameters:
+    ///   - tokens: [n, hidden], n from 0 to `maxInputTokensPerRank`, hidden at most `hiddenDim`, of
+    ///     a type that fits the configuration's row.
+    ///   - weights: f32 [n, top-k], carried along; nil: none. All ranks alike.
+    ///   - scales: [n, scaleDim] of any type of `scaleByteSize` bytes, carried along; nil: none. All
+    ///     ranks alike.
+    ///   - indices: i32 [n, top-k], expert ids. Ids that no rank hosts, negative ones among them,
+    ///     are dropped; several experts on one rank make one copy.
+    ///   - validTokenCount: i32 [1] on the device, 0 to n: how many of the n tokens count, read
+    ///     when the work runs; nil: all.
+    ///   - launch: Blocks and warps of this call; nil: the configuration's.
+    ///   - timeout: The deadline of this call's waits; nil: the operator's.
+    ///   - stream: Where the work goes.
+    /// - Returns: What this rank received. Combine or discard it before the next dispatch.
+    /// - Throws: `invalidArgument` with what is legal, before anything is launched, the operator
+    ///   staying usable; `abandoned`, `capacityExceeded`, `aborted`, `closed`.
+    ///
+    /// The corresponding Python name is `dispatch`.
+    public func dispatch(
+        _ tokens: DeviceTensor, weights: DeviceTensor? = nil, scales: DeviceTensor? = nil,
+        indices: DeviceTensor, validTokenCount: DeviceTensor? = nil,
+        launch: LaunchConfiguration? = nil, timeout: Duration? = nil, on stream: DeviceStream
+    ) throws(MoriError) -> DispatchOutput {
+        let input = OperatorKernels.DispatchInput(
+            tokens: tokens, weights: weights, scales: scales, indices: indices,
+            validTokenCount: validTokenCount)
+        let (slot, round) = try begin(
+            input, half: .both, launch: launch, timeout: timeout, on: stream)
+        return output(of: round, slot: slot)
+    }
+
+    /// Checks a dispatch, takes a slot for it and enqueues it, or its sending half.
+    func begin(
+        _ input: OperatorKernels.DispatchInput, half: OperatorKernels.Half,
+        launch: LaunchConfiguration?, timeout: Duration?, on stream: DeviceStream
+    ) throws(MoriError) -> (slot: Int, round: DispatchRound) {
+        try checkUsable()
+        try check(timeout: timeout)
+        let round = try validateDispatch(input)
+        let slot = try takeSlot()
+        do throws(MoriError) {
+            let call = OperatorKernels.Call(
+                verb: .dispatch, slot: slot,
+                launch: try launchParameters(for: .dispatch, override: launch),
+                elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
+                hasWeights: round.hasWeights, half: half)
+            try order(stream)
+            try kernels.dispatch(
+                call, input, hasScales: round.scaleElementType != nil,
+                tokenCount: round.tokenCount, on: stream)
+        } catch {
+            releaseSlot(slot)
+            throw error
+        }
+        return (slot, round)
+    }
+
+    private func validateDispatch(
+        _ input: OperatorKernels.DispatchInput
+    ) throws(MoriError) -> DispatchRound {
+        let tokens = input.tokens
+        try checkRows("tokens", tokens)
+        let count = tokens.shape[0]
+        let hidden = tokens.shape[1]
+        let topK = config.expertsPerToken
+        guard count <= config.maxInputTokensPerRank else {
+            throw MoriError(
+                .invalidArgument,
+                "\(count) tokens; this operator takes 0 to \(config.maxInputTokensPerRank)"
+                    + " (maxInputTokensPerRank)")
+        }
+        guard tokens.elementType.isTokenType else {
+            throw MoriError(
+                .invalidArgument,
+                "tokens are \(tokens.elementType); legal are "
+                    + ElementType.tokenTypes.map(\.description).joined(separator: ", "))
+        }
+        let rowBytes = tokens.elementType.byteCount(of: hidden)
+        guard hidden > 0 && rowBytes <= config.dispatchRowByteCount else {
+            throw MoriError(
+                .invalidArgument,
+                "tokens have rows of \(hidden) \(tokens.elementType), \(rowBytes) bytes; this"
+                    + " operator has room for 1 to \(config.dispatchRowByteCount): hiddenDim"
+                    + " \(config.hiddenDim) of \(config.elementType)")
+        }
+        try check("indices", input.indices, shape: [count, topK], elementType: .int32)
+        if let weights = input.weights {
+            try check("weights", weights, shape: [count, topK], elementType: .float32)
+        }
+        if let scales = input.scales {
+            guard config.scaleDim > 0 else {
+                throw MoriError(
+                    .invalidArgument,
+                    "scales are \(scales), but scaleDim is 0; set it, or pass no scales")
+            }
+            try check(
+                "scales", scales, shape: [count, config.scaleDim],
+                elementType: scales.elementType)
+            guard scales.elementType.byteCount == config.scaleByteSize else {
+                throw MoriError(
+                    .invalidArgument,
+                    "scales are \(scales.elementType), \(scales.elementType.byteCount) bytes each;"
+                        + " legal is \(config.scaleByteSize) (scaleByteSize)")
+            }
+        }
+        if let validTokenCount = input.validTokenCount {
+            try check("validTokenCount", validTokenCount, shape: [1], elementType: .int32)
+        }
+        return DispatchRound(
+            tokenCount: count, hiddenDim: hidden, elementType: tokens.elementType,
+            scaleElementType: input.scales?.elementType, hasWeights: input.weights != nil)
+    }
+
+    /// The output of a round that occupies `slot`.
+    func output(of round: DispatchRound, slot: Int) -> DispatchOutput {
+        let capacity = maxReceivedTokens
+        let topK = config.expertsPerToken
+        let lease = lease(of: round, slot: slot, stage: .received)
+        return DispatchOutput(
+            tokens: kernels.tensor(
+                .receivedTokens, slot: slot, shape: [capacity, round.hiddenDim],
+                elementType: round.elementType),
+            weights: round.hasWeights
+                ? kernels.tensor(
+                    .receivedWeights, slot: slot, shape: [capacity, topK], elementType: .float32)
+                : nil,
+            scales: round.scaleElementType.map {
+                kernels.tensor(
+                    .receivedScales, slot: slot, shape: [capacity, config.scaleDim],
+                    elementType: $0)
+            },
+            indices: kernels.tensor(
+                .receivedIndices, slot: slot, shape: [capacity, topK], elementType: .int32),
+            receivedTokenCount: kernels.tensor(
+                .receivedCount, slot: slot, shape: [1], elementType: .int32),
+            tokenCount: round.tokenCount, lease: lease)
+    }
+
+    /// How many rows a round received, once the work enqueued so far is done.
+    ///
+    /// - Throws: what the round failed with.
+    public func receivedTokenCount(
+        of received: borrowing DispatchOutput, on stream: DeviceStream
+    ) async throws(MoriError) -> Int {
+        try check(received)
+        let count: [Int32] = try await received.receivedTokenCount.elements(on: stream)
+        return Int(count.first ?? 0)
+    }
+
+    /// How many rows found no room in this rank's receive buffers (`maxTotalReceivedTokens`), once
+    /// the work enqueued so far is done.
+    ///
+    /// The ranks that sent them left them out of their sums.
+    ///
+    /// - Throws: what the round failed with.
+    public func droppedTokenCount(
+        of received: borrowing DispatchOutput, on stream: DeviceStream
+    ) async throws(MoriError) -> Int {
+        try check(received)
+        let tensor = kernels.tensor(
+            .droppedCount, slot: received.lease.slot, shape: [1], elementType: .int32)
+        let count: [Int32] = try await tensor.elements(on: stream)
+        return Int(count.first ?? 0)
+    }
+
+    /// Where each received row came from, once the work enqueued so far is done.
+    ///
+    /// - Throws: what the round failed with.
+    ///
+    /// The corresponding Python name is `get_dispatch_src_token_pos`.
+    public func sourceTokenPositions(
+        of received: borrowing DispatchOutput, on stream: DeviceStream
+    ) async throws(MoriError) -> [TokenPosition] {
+        let count = try await receivedTokenCount(of: received, on: stream)
+        let sources: [Int32] = try await kernels.tensor(
+            .receivedSources, slot: received.lease.slot, shape: [count], elementType: .int32
+        ).elements(on: stream)
+        return sources.map { source in
+            let (rank, token) = Int(source).quotientAndRemainder(
+                dividingBy: config.maxInputTokensPerRank)
+            return TokenPosition(rank: rank, token: token, rawValue: source)
+        }
+    }
+}

@@ -1,0 +1,278 @@
+/// Dispatch and combine of one mixture-of-experts layer, or of several that share their buffers.
+///
+/// Enqueueing is synchronous and never blocks; every rank enqueues the same calls in the same
+/// order. A round is one dispatch and its combine.
+///
+/// ```swift
+/// let received = try op.dispatch(tokens, weights: weights, indices: indices, on: stream)
+/// let output = experts(received.tokens, received.indices, received.receivedTokenCount)
+/// let combined = try op.combine(output, of: received, on: stream)
+/// try await stream.completion()
+/// ```
+///
+/// The corresponding Python name is `EpDispatchCombineOp`.
+public final class EPDispatchCombineOp: Sendable {
+    /// What it was made for.
+    public let config: EPDispatchCombineConfig
+    /// The world it lives in.
+    public let world: SymmetricMemory
+    /// Rows of the receive buffers.
+    ///
+    /// The corresponding Python name is `max_num_tokens_to_recv`.
+    public let maxReceivedTokens: Int
+
+    let kernels: OperatorKernels
+    /// Asked once: a launch looks nothing up.
+    let deviceProperties: Device.Properties
+    let state: Locked<State>
+
+    /// What the host remembers of an operator's rounds.
+    struct State {
+        enum Slot {
+            case free
+            /// Dispatched; somebody holds the output.
+            case inUse
+            /// Dispatched, and what stood for the round was dropped.
+            case abandoned(DispatchRound, RoundStage)
+        }
+        var slots: [Slot]
+        var isClosed = false
+        /// The stream of the last call: later calls on another one are ordered after it (P20).
+        var lastStream: DeviceStream?
+    }
+
+    /// Allocates an operator on every rank.
+    ///
+    /// Collective: all ranks with equal settings.
+    ///
+    /// - Throws: `invalidConfiguration` with the nearest legal value; `ranksDisagree` naming the
+    ///   field, the ranks and their values; `outOfMemory` with the heap size to set; `timedOut`
+    ///   naming ranks that did not come.
+    public init(
+        _ config: EPDispatchCombineConfig, in world: SymmetricMemory
+    ) async throws(MoriError) {
+        try world.checkUsable()
+        // Agreement first: a rank whose own settings are illegal says so to the others too.
+        let problem = Result { () throws(MoriError) in
+            try config.validate(worldSize: world.worldSize)
+        }
+        try await world.checkAgreement(on: config.agreement, about: "an operator's configuration")
+        try problem.get()
+        try Self.checkHosts(of: config, in: world)
+        self.config = config
+        self.world = world
+        maxReceivedTokens = config.maxReceivedTokens(worldSize: world.worldSize)
+        deviceProperties = try world.device.properties()
+        kernels = try await OperatorKernels(config, in: world)
+        state = Locked(State(slots: Array(repeating: .free, count: config.slots)))
+        // Nobody may write into a peer whose words are not zero yet.
+        try await world.barrier()
+    }
+
+    /// Ranks of one node map each other's memory, so they must be on one host.
+    private static func checkHosts(
+        of config: EPDispatchCombineConfig, in world: SymmetricMemory
+    ) throws(MoriError) {
+        let hosts = world.heap.hosts
+        let nodes = OperatorShape(config, worldSize: world.worldSize).proxies
+        for node in 0..<nodes.nodeCount {
+            let ranks = nodes.ranks(of: node)
+            guard let apart = ranks.first(where: { hosts[$0] != hosts[ranks.lowerBound] }) else {
+                continue
+            }
+            let advice =
+                config.kernelType == .intraNode
+                ? "intraNode moves tokens inside one host: take one of the kernels between nodes"
+                : "devicesPerNode is \(config.devicesPerNode): set it to the ranks of one host"
+            throw MoriError(
+                .invalidConfiguration,
+                "ranks \(ranks.lowerBound) and \(apart) are on different hosts and would be one"
+                    + " node; \(advice)", ranks: [ranks.lowerBound, apart])
+        }
+    }
+
+    deinit {
+        // Buffers outlive the last launch that uses them; the symmetric ones stay with the world.
+        let stream = state.withLock { $0.lastStream }
+        stream?.retain(kernels)
+    }
+
+    /// The bytes that the operator has allocated on this rank.
+    public var memoryPlan: MemoryPlan { kernels.plan }
+
+    /// The bytes that an operator would allocate on each rank of a world of this size.
+    ///
+    /// - Throws: `invalidConfiguration`.
+    public static func memoryPlan(
+        for config: EPDispatchCombineConfig, worldSize: Int
+    ) throws(MoriError) -> MemoryPlan {
+        try config.validate(worldSize: worldSize)
+        return try OperatorKernels.plan(config, worldSize: worldSize)
+    }
+
+    /// What this rank has asked of the network so far; nothing where all ranks are on one node.
+    ///
+    /// Exact once the network is done with everything that the work so far gave it, for which this
+    /// waits, a second at most. The difference of two snapshots is what happened in between.
+    public func networkStatistics() async -> NetworkStatistics {
+        for _ in 0..<1000 where !kernels.networkIsDrained {
+            try? await Task.sleep(for: .milliseconds(1))
+        }
+        return kernels.networkStatistics ?? NetworkStatistics()
+    }
+
+    /// Begins to look for the largest number of dependent network phases anew.
+    package func resetNetworkPhases() { kernels.resetNetworkPhases() }
+
+    /// Has no effect: rounds clean up after themselves.
+    ///
+    /// Kept for code that comes from Python.
+    ///
+    /// The corresponding Python name is `reset`.
+    public func reset() {}
+
+    /// Sets the deadline of every later wait of this rank, in replayed graphs too.
+    ///
+    /// - Parameters:
+    ///   - timeout: From the wait's own start, more than zero.
+    ///   - stream: Where the change goes: waits of work enqueued later see it.
+    /// - Throws: `invalidArgument`; `aborted`, `closed`.
+    public func setTimeout(_ timeout: Duration, on stream: DeviceStream) throws(MoriError) {
+        try checkUsable()
+        try check(timeout: timeout)
+        try order(stream)
+        try kernels.setTimeout(timeout, on: stream)
+    }
+
+    /// The buffer from which peers read combine's input in place, [capacity, hidden].
+    ///
+    /// Write row i of the experts' output for received row i, then combine with
+    /// `input: .registered`.
+    ///
+    /// - Throws: `invalidArgument` when the type or hidden size exceeds the configuration's.
+    ///
+    /// The corresponding Python name is `get_registered_combine_input_buffer`.
+    public func registeredCombineInput(
+        of elementType: ElementType? = nil, hiddenDim: Int? = nil, slot: Int = 0
+    ) throws(MoriError) -> DeviceTensor {
+        let elementType = elementType ?? config.effectiveCombineElementType
+        let hiddenDim = hiddenDim ?? config.hiddenDim
+        guard state.withLock({ $0.slots.indices }).contains(slot) else {
+            throw MoriError(
+                .invalidArgument, "slot \(slot); legal are 0 to \(config.slots - 1)")
+        }
+        try checkCombineRow(elementType: elementType, hiddenDim: hiddenDim)
+        return kernels.tensor(
+            .combineInput, slot: slot, shape: [maxReceivedTokens, hiddenDim],
+            elementType: elementType)
+    }
+
+    /// Gives the memory back, once the last tensor that lies in it is gone.
+    ///
+    /// Collective: waits for every rank, so that none loses what another still reads. Closing twice
+    /// does nothing.
+    public func close() async throws(MoriError) {
+        let (wasClosed, stream) = state.withLock { state in
+            defer {
+                state.isClosed = true
+                state.lastStream = nil
+            }
+            return (state.isClosed, state.lastStream)
+        }
+        guard !wasClosed else { return }
+        // A failed round was reported where it was awaited; here only its end matters.
+        try? await stream?.completion()
+        guard world.fault == nil && kernels.recordedFailure == nil else { return }
+        try await kernels.free()
+    }
+}
+
+// -----------------------------------------------------------------------------------------------
+// The state of rounds
+
+extension EPDispatchCombineOp: DeviceStream.FaultSource {
+    /// What ended this operator's rounds, in the words of whoever knows best: the world knows which
+    /// rank died, the kernels only whom they waited for.
+    package var fault: MoriError? {
+        guard let recorded = kernels.recordedFailure else { return nil }
+        // The world must know of it either way, or its close would wait for ranks that are gone.
+        world.fail(recorded, culprit: recorded.ranks.first)
+        guard recorded.code == .aborted, var fault = world.fault else { return recorded }
+        fault.wait = fault.wait ?? recorded.wait
+        return fault
+    }
+
+    /// Throws when no round can begin or end any more.
+    func checkUsable() throws(MoriError) {
+        guard !state.withLock({ $0.isClosed }) else {
+            throw MoriError(.closed, "this operator was closed")
+        }
+        if let fault {
+            throw MoriError(
+                .aborted, "an earlier round failed: \(fault)", wait: fault.wait,
+                ranks: fault.ranks)
+        }
+        try world.checkUsable()
+    }
+
+    /// Puts later work of `stream` behind everything that this operator enqueued elsewhere.
+    func order(_ stream: DeviceStream) throws(MoriError) {
+        guard stream.device == world.device else {
+            throw MoriError(
+                .invalidArgument,
+                "a stream of \(stream.device) for an operator on \(world.device)")
+        }
+        let last = state.withLock { state in
+            defer { state.lastStream = stream }
+            return state.lastStream
+        }
+        stream.report(self)
+        // A capture runs nothing now, and may not wait for another stream's work: whoever launches
+        // the graph orders it.
+        guard let last, last !== stream, try !stream.isCapturing() else { return }
+        let event = try DeviceEvent(on: stream.device)
+        try last.record(event)
+        try stream.wait(for: event)
+    }
+
+    /// Takes a slot for a new round.
+    func takeSlot() throws(MoriError) -> Int {
+        try state.withLock { (state) throws(MoriError) in
+            for (index, slot) in state.slots.enumerated() {
+                if case .free = slot {
+                    state.slots[index] = .inUse
+                    return index
+                }
+            }
+            for case .abandoned(_, let stage) in state.slots {
+                throw MoriError(
+                    .abandoned,
+                    "\(stage.name) was dropped; take it back with \(stage.reclaim) and finish or"
+                        + " discard it, on every rank alike")
+            }
+            throw MoriError(
+                .capacityExceeded,
+                "\(config.slots) rounds are in flight already; combine or discard one first, or"
+                    + " set slots to \(config.slots + 1)")
+        }
+    }
+
+    func releaseSlot(_ slot: Int) { state.withLock { $0.slots[slot] = .free } }
+
+    func checkCombineRow(elementType: ElementType, hiddenDim: Int) throws(MoriError) {
+        guard elementType.isTokenType else {
+            throw MoriError(
+                .invalidArgument,
+                "combine of \(elementType); legal are "
+                    + ElementType.tokenTypes.map(\.description).joined(separator: ", "))
+        }
+        let bytes = elementType.byteCount(of: hiddenDim)
+        guard hiddenDim > 0 && bytes <= config.combineRowByteCount else {
+            throw MoriError(
+                .invalidArgument,
+                "combine rows of \(hiddenDim) \(elementType) are \(bytes) bytes; this operator has"
+                    + " room for 1 to \(config.combineRowByteCount): hiddenDim"
+                    + " \(config.hiddenDim) of \(config.effectiveCombineElementType)")
+        }
+    }
+}

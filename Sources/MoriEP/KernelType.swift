@@ -1,0 +1,72 @@
+/// Which kernels move the tokens.
+///
+/// Raw values are the guide's.
+///
+/// The corresponding Python name is `EpDispatchCombineKernelType`.
+public enum KernelType: Int, Hashable, Sendable, Codable, CaseIterable, CustomStringConvertible {
+    /// One node; rows are written straight into the peers' memory.
+    case intraNode = 0
+    /// Several nodes; the readable baseline.
+    case interNode = 1
+    /// Several nodes; for throughput.
+    case interNodeV1 = 2
+    /// Several nodes; for latency.
+    case interNodeV1LL = 3
+    /// Several nodes; send and receive apart, nothing of the device held in between.
+    case asyncLL = 4
+
+    /// Whether ranks forward for their node: InterNodeV1 and InterNodeV1LL.
+    var forwards: Bool { self == .interNodeV1 || self == .interNodeV1LL }
+
+    /// The name on the command line and in JSON ("internode-v1ll").
+    public var description: String {
+        switch self {
+        case .intraNode: "intranode"
+        case .interNode: "internode"
+        case .interNodeV1: "internode-v1"
+        case .interNodeV1LL: "internode-v1ll"
+        case .asyncLL: "async-ll"
+        }
+    }
+}
+
+/// Where combine finds the experts' output.
+public enum CombineInput: String, Hashable, Sendable, Codable, CaseIterable,
+    CustomStringConvertible
+{
+    /// In any tensor of the caller; its rows are pushed to the ranks they came from.
+    case external
+    /// In the operator's registered buffer, which peers read in place: zero copy.
+    case registered = "zero-copy"
+
+    /// The name on the command line and in JSON.
+    public var description: String { rawValue }
+}
+
+/// How a kernel's work is laid out on the device.
+public struct LaunchConfiguration: Hashable, Sendable, Codable, CustomStringConvertible {
+    /// Blocks of the grid, 1 or more.
+    ///
+    /// The corresponding Python name is `block_num`.
+    public var blocks: Int
+    /// Of those, blocks for RDMA; only the inter-node kernels have some.
+    ///
+    /// The corresponding Python name is `rdma_block_num`.
+    public var rdmaBlocks: Int
+    /// Warps of each block, 1 or more.
+    ///
+    /// The corresponding Python name is `warp_num_per_block`.
+    public var warpsPerBlock: Int
+
+    /// Creates a configuration; the defaults are the guide's.
+    public init(blocks: Int = 80, rdmaBlocks: Int = 0, warpsPerBlock: Int = 8) {
+        self.blocks = blocks
+        self.rdmaBlocks = rdmaBlocks
+        self.warpsPerBlock = warpsPerBlock
+    }
+
+    /// "80x8", or "96x8 (64 rdma)".
+    public var description: String {
+        "\(blocks)x\(warpsPerBlock)" + (rdmaBlocks > 0 ? " (\(rdmaBlocks) rdma)" : "")
+    }
+}

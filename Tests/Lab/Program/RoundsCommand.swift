@@ -1,0 +1,107 @@
+import ArgumentParser
+import MoriDevice
+import MoriEP
+import MoriOracle
+import MoriShmem
+import MoriTestSupport
+
+/// `mori-lab rounds`: rounds of the operator between hosts, compared with the oracle bit for bit.
+struct RoundsCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rounds",
+        abstract: "Dispatch and combine between hosts, compared with the oracle.",
+        discussion: """
+            Start one process a rank, with the variables of torchrun. Runs every kernel between \
+            nodes with 1 and with 3 queue pairs, unless one is named.
+            """)
+
+    @Option(help: "One kernel only.")
+    var kernel: String?
+
+    @Flag(
+        help: "Go on until the rounds end, and succeed if the error names a rank of another host.")
+    var untilLost = false
+
+    private static let seed: UInt64 = 77
+
+    func run() async throws {
+        let kernels = KernelType.allCases.filter {
+            $0 != .intraNode && (kernel == nil || kernel == $0.description)
+        }
+        guard !kernels.isEmpty else { throw ValidationError("no kernel \(kernel ?? "")") }
+        let world = try await SymmetricMemory.join(.environment)
+        do {
+            if untilLost {
+                try await runUntilLost(kernels[0], in: world)
+                return
+            }
+            var count = 0
+            for kernel in kernels {
+                for queuePairs in [1, 3] {
+                    try await check(kernel, queuePairs: queuePairs, in: world)
+                    count += 1
+                }
+            }
+            say("rank \(world.rank): \(count) operators: every round equals the oracle's")
+            try await world.close()
+        } catch {
+            say("mori-lab: rank \(world.rank): \(error)")
+            world.abort("\(error)")
+            throw ExitCode(1)
+        }
+    }
+
+    /// More than a chunk of tokens, none, a few; weights and scales.
+    private func round(
+        _ kernel: KernelType, queuePairs: Int, in world: SymmetricMemory
+    ) -> RoundCase {
+        let workload = Workload(
+            worldSize: world.worldSize,
+            tokens: (0..<world.worldSize).map { [70, 5, 0, 33][$0 % 4] }, hidden: 66, topK: 3,
+            expertsPerRank: 3, scaleDim: 2, seed: Self.seed)
+        return RoundCase(workload) {
+            $0.kernelType = kernel
+            $0.devicesPerNode = world.localWorldSize
+            $0.queuePairsPerPeer = queuePairs
+        }
+    }
+
+    private func check(
+        _ kernel: KernelType, queuePairs: Int, in world: SymmetricMemory
+    ) async throws {
+        let round = round(kernel, queuePairs: queuePairs, in: world)
+        let op = try await EPDispatchCombineOp(round.config, in: world)
+        let stream = try DeviceStream(on: world.device)
+        for input in CombineInput.allCases {
+            var options = round.options
+            options.input = input
+            try await checkRound(
+                Routes(round.workload), of: BFloat16.self, combining: BFloat16.self, with: op,
+                on: stream, options: options)
+        }
+        try await op.close()
+        say(
+            "rank \(world.rank): \(kernel) with \(queuePairs) queue pairs per peer, seed \(Self.seed)"
+        )
+    }
+
+    private func runUntilLost(_ kernel: KernelType, in world: SymmetricMemory) async throws {
+        let round = round(kernel, queuePairs: 1, in: world)
+        let own = world.rank / world.localWorldSize
+        do {
+            let op = try await EPDispatchCombineOp(round.config, in: world)
+            let stream = try DeviceStream(on: world.device)
+            let routes = Routes(round.workload)
+            while true {
+                try await checkRound(
+                    routes, of: BFloat16.self, combining: BFloat16.self, with: op, on: stream)
+            }
+        } catch let error as MoriError {
+            let lost = error.ranks.first { $0 / world.localWorldSize != own }
+            guard let lost else { throw error }
+            say(
+                "rank \(world.rank): the rounds ended as they should, because of rank \(lost):"
+                    + " \(error)")
+        }
+    }
+}

@@ -1,0 +1,104 @@
+"""What is run inside the two virtual machines, one scenario after the other."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """A command that every rank of both machines runs at once."""
+
+    name: str
+    command: str
+    # Environment variables, beside those of torchrun.
+    variables: tuple[str, ...] = ()
+    # How long a rank may take.
+    seconds: int = 60
+    # Seconds of traffic after which the second machine loses its power; 0: never.
+    power_off: int = 0
+    # How the ranks of the first machine end.
+    status: int = 0
+    # What each rank of the first machine must have printed: a regular expression.
+    says: str = ""
+
+    def line(self) -> str:
+        """The scenario as /lab/scenarios.sh has it."""
+        words = [self.name, str(self.seconds), str(self.power_off), *self.variables, self.command]
+        return "scenario " + " ".join(words)
+
+
+# Each machine has two NICs that work, rxe0 and rxe1, and one whose port is down, rxe2.
+FABRIC_SCENARIOS = [
+    Scenario(
+        "fabric-1",
+        "mori-lab --queues 1",
+        variables=("MORI_RDMA_DEVICES=rxe0",),
+        says="128 messages of 24576 bytes received and right",
+    ),
+    Scenario(
+        "fabric-3",
+        "mori-lab --queues 3",
+        says="384 messages of 24576 bytes received and right",
+    ),
+    Scenario(
+        "fabric-cm",
+        "mori-lab --queues 3",
+        variables=("MORI_RDMA_CM=1",),
+        says="384 messages of 24576 bytes received and right",
+    ),
+    Scenario(
+        "fabric-no-inline",
+        "mori-lab --queues 1 --no-inline",
+        says="128 messages of 24576 bytes received and right",
+    ),
+    Scenario(
+        "fabric-unknown-nic",
+        "mori-lab",
+        variables=("MORI_RDMA_DEVICES=rxe0,mlx5_7",),
+        status=1,
+        says=r"names mlx5_7, which this host does not have; it has rxe0:1, rxe1:1, rxe2:1",
+    ),
+    Scenario(
+        "fabric-port-down",
+        "mori-lab",
+        variables=("MORI_RDMA_DEVICES=rxe2",),
+        status=1,
+        says=r"ranks 0, 1, 2 and 3 cannot map .* can use no NIC, rejected .*rxe2:1 \(its state is",
+    ),
+]
+
+# One world runs rounds of every kernel with 1 and 3 queue pairs and compares them with the oracle;
+# starting it takes longer than the rounds. The benchmark, with its statistics, runs once.
+OPERATOR_SCENARIOS = [
+    Scenario(
+        "rounds",
+        "mori-lab rounds",
+        seconds=90,
+        says="8 operators: every round equals the oracle's",
+    ),
+    Scenario(
+        "rounds-cm",
+        "mori-lab rounds --kernel internode-v1ll",
+        variables=("MORI_RDMA_CM=1",),
+        says="2 operators: every round equals the oracle's",
+    ),
+    Scenario(
+        "bench",
+        "bench-dispatch-combine --kernel internode-v1ll --ranks 4 --gpus-per-node 2 --tokens 16"
+        " --hidden 256 --iterations 2",
+        seconds=90,
+    ),
+]
+
+# The last one: after it the second machine is gone.
+POWER_OFF = Scenario(
+    "power-off",
+    "mori-lab rounds --kernel internode-v1ll --until-lost",
+    variables=("MORI_EP_TIMEOUT=15",),
+    power_off=3,
+    says=r"the rounds ended .* because of rank [23]\b",
+)
+
+
+def all_scenarios() -> list[Scenario]:
+    """In the order in which they are run."""
+    return [*FABRIC_SCENARIOS, *OPERATOR_SCENARIOS, POWER_OFF]

@@ -1,0 +1,140 @@
+import CHIP
+import MoriDevice
+import MoriTestSupport
+import Testing
+
+/// The C ABI as both sides see it.
+@Suite struct LayoutTests {
+    private static func table() throws -> moriep_device_api {
+        unsafe try KernelLibrary.load(.host).table.pointee
+    }
+
+    @Test func theTableTellsTheSizesOfSwiftsStructs() throws {
+        let table = try Self.table()
+        #expect(table.version == 1)
+        #expect(Int(table.byte_count) == MemoryLayout<moriep_device_api>.size)
+        #expect(table.kind == Int32(MORIEP_DEVICE_HOST.rawValue))
+        let sizes: [(UInt32, Int)] = [
+            (table.size_of_properties, MemoryLayout<moriep_device_properties>.size),
+            (table.size_of_shape, MemoryLayout<moriep_shape>.size),
+            (table.size_of_layout, MemoryLayout<moriep_layout>.size),
+            (table.size_of_control, MemoryLayout<moriep_control>.size),
+            (table.size_of_failure, MemoryLayout<moriep_failure>.size),
+            (table.size_of_operator, MemoryLayout<moriep_operator>.size),
+            (table.size_of_dispatch, MemoryLayout<moriep_dispatch_arguments>.size),
+            (table.size_of_combine, MemoryLayout<moriep_combine_arguments>.size),
+        ]
+        for (found, expected) in sizes { #expect(Int(found) == expected) }
+    }
+
+    /// What a framework's own code may rely on: no padding that a compiler could place otherwise.
+    @Test func fieldsLieWhereTheHeaderPutsThem() throws {
+        #expect(MemoryLayout<moriep_memory_handle>.size == 128)
+        #expect(MemoryLayout<moriep_shape>.offset(of: \.dispatch_row_bytes) == 32)
+        #expect(MemoryLayout<moriep_shape>.size == 56)
+        #expect(MemoryLayout<moriep_call>.size == 32)
+        #expect(MemoryLayout<moriep_launch>.size == 16)
+        #expect(MemoryLayout<moriep_control>.offset(of: \.received_count) == 12)
+        #expect(MemoryLayout<moriep_control>.offset(of: \.dropped_count) == 16)
+        let timeout = try #require(MemoryLayout<moriep_control>.offset(of: \.timeout_ns))
+        let first = try #require(MemoryLayout<moriep_control>.offset(of: \.first_timeout_ns))
+        #expect(timeout % 8 == 0 && first == timeout + 8)
+        #expect(MemoryLayout<moriep_failure>.offset(of: \.state) == 0)
+        #expect(MemoryLayout<moriep_failure>.offset(of: \.expected) == 32)
+        #expect(MemoryLayout<moriep_dispatch_arguments>.offset(of: \.op) == 0)
+        #expect(MemoryLayout<moriep_combine_arguments>.offset(of: \.op) == 0)
+    }
+
+    static let shapes: [moriep_shape] = [
+        shape(1, 1, 1, topK: 1, experts: 1, rows: (2, 2), scales: 0),
+        shape(8, 128, 1024, topK: 8, experts: 256, rows: (14336, 28672), scales: 128),
+        shape(3, 7, 5, topK: 5, experts: 9, rows: (130, 260), scales: 13),
+        shape(64, 33, 2112, topK: 64, experts: 64, rows: (6, 12), scales: 1),
+        shape(65, 4, 260, topK: 3, experts: 65, rows: (2, 4), scales: 0),
+        shape(256, 16, 100, topK: 256, experts: 256, rows: (34, 34), scales: 8, slots: 3),
+    ]
+
+    private static func shape(
+        _ ranks: Int32, _ tokens: Int32, _ received: Int32, topK: Int32, experts: Int32,
+        rows: (Int64, Int64), scales: Int64, slots: Int32 = 1
+    ) -> moriep_shape {
+        var shape = moriep_shape()
+        shape.world_size = ranks
+        shape.max_tokens = tokens
+        shape.max_received = received
+        shape.experts_per_rank = (experts + ranks - 1) / ranks
+        shape.expert_count = experts
+        shape.top_k = topK
+        shape.slots = slots
+        shape.dispatch_row_bytes = rows.0
+        shape.combine_row_bytes = rows.1
+        shape.scale_bytes = scales
+        return shape
+    }
+
+    /// Buffers are as large as their rows, aligned, and none begins before another ends.
+    @Test(arguments: shapes.indices)
+    func buffersHaveRoomAndDoNotOverlap(index: Int) throws {
+        var shape = Self.shapes[index]
+        var layout = moriep_layout()
+        let library = try KernelLibrary.load(.host)
+        try library.check(unsafe library.table.pointee.plan(&shape, &layout), "plan")
+        let ranks = UInt64(shape.world_size)
+        let tokens = UInt64(shape.max_tokens)
+        let received = UInt64(shape.max_received)
+        let topK = UInt64(shape.top_k)
+        let landing = max(received, ranks * tokens)
+        let rankWords = (ranks + 63) / 64
+        let symmetric: [(String, UInt64, UInt64)] = [
+            ("dispatch signals", layout.dispatch_signals, 16 * ranks),
+            ("combine signals", layout.combine_signals, 16 * ranks),
+            ("barrier signals", layout.barrier_signals, 16 * ranks),
+            ("slot counters", layout.slot_counters, 64 + 8),
+            ("call records", layout.call_records, 4 * 32),
+            ("end of words", layout.words_end, 0),
+            ("tokens", layout.received_tokens, received * UInt64(shape.dispatch_row_bytes)),
+            ("weights", layout.received_weights, received * topK * 4),
+            ("scales", layout.received_scales, received * UInt64(shape.scale_bytes)),
+            ("indices", layout.received_indices, received * topK * 4),
+            ("sources", layout.received_sources, received * 4),
+            ("combine input", layout.combine_input, landing * UInt64(shape.combine_row_bytes)),
+            ("combine weights", layout.combine_input_weights, landing * topK * 4),
+            ("end", layout.symmetric_slot_bytes, 0),
+        ]
+        let local: [(String, UInt64, UInt64)] = [
+            ("control", layout.control, UInt64(MemoryLayout<moriep_control>.size)),
+            ("destination counts", layout.destination_counts, 4 * ranks),
+            ("end of zeros", layout.local_zero_end, 0),
+            ("destination ranks", layout.destination_ranks, tokens * rankWords * 8),
+            ("destination slots", layout.destination_slots, tokens * min(topK, ranks) * 4),
+            ("output", layout.combine_output, tokens * UInt64(shape.combine_row_bytes)),
+            ("output weights", layout.combine_output_weights, tokens * topK * 4),
+            ("end", layout.local_slot_bytes, 0),
+        ]
+        for buffers in [symmetric, local] {
+            for (name, offset, _) in buffers { #expect(offset % 256 == 0, "\(name)") }
+            for (one, next) in zip(buffers, buffers.dropFirst()) {
+                #expect(one.1 + one.2 <= next.1, "\(one.0) reaches into \(next.0)")
+                #expect(next.1 < one.1 + one.2 + 256, "waste between \(one.0) and \(next.0)")
+            }
+        }
+        #expect(layout.symmetric_bytes == UInt64(shape.slots) * layout.symmetric_slot_bytes)
+        #expect(layout.local_bytes == UInt64(shape.slots) * layout.local_slot_bytes)
+        #expect(layout.pinned_bytes == UInt64(MemoryLayout<moriep_failure>.size))
+    }
+
+    @Test func shapesOfNothingHaveNoPlan() throws {
+        let library = try KernelLibrary.load(.host)
+        let changes: [(inout moriep_shape) -> Void] = [
+            { $0.world_size = 0 }, { $0.world_size = 257 }, { $0.max_tokens = 0 },
+            { $0.max_received = 0 }, { $0.top_k = 0 }, { $0.slots = 0 },
+        ]
+        for change in changes {
+            var shape = Self.shapes[1]
+            change(&shape)
+            var layout = moriep_layout()
+            #expect(
+                unsafe library.table.pointee.plan(&shape, &layout) == MORIEP_INVALID_ARGUMENT)
+        }
+    }
+}

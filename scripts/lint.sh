@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Checks form and layering; changes nothing (make format does).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+clang_format=clang-format-19
+failed=0
+
+say() { printf 'lint: %s\n' "$*" >&2; }
+
+# 1. Swift's own formatter, with every rule an error.
+folders=()
+for folder in Sources Tests Benchmarks Examples; do
+    if [[ -d "$folder" ]]; then folders+=("$folder"); fi
+done
+swift format lint --strict --parallel --recursive "${folders[@]}" Package.swift || failed=1
+
+# 2. C and C++.
+mapfile -t files < <(find Kernels Sources -type f \
+    \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \) | sort)
+"$clang_format" --dry-run -Werror "${files[@]}" || failed=1
+
+# 3. Arrows point down only: who may import the C modules.
+# Files below the given folders that import a module.
+importers() {
+    local module="$1" pattern
+    shift
+    pattern="^[[:space:]]*(@[A-Za-z_]+(\([^)]*\))?[[:space:]]+)*"
+    pattern+="((public|package|internal|fileprivate|private)[[:space:]]+)?"
+    pattern+="import[[:space:]]+$module([[:space:]]|\$)"
+    grep -rlE --include='*.swift' "$pattern" "$@" || true
+}
+
+while read -r file; do
+    say "$file imports CHIP; only MoriDevice and one file of MoriEP may"
+    failed=1
+done < <(importers CHIP Sources Benchmarks | grep -vE '^Sources/(MoriDevice|MoriEP)/' || true)
+
+mapfile -t operator_files < <(importers CHIP Sources/MoriEP)
+if ((${#operator_files[@]} > 1)); then
+    say "more than one file of MoriEP imports CHIP: ${operator_files[*]}"
+    failed=1
+fi
+
+for module in CIBVerbs CRDMACM; do
+    while read -r file; do
+        say "$file imports $module; only MoriShmem's Fabric/Verbs and mori-ep may"
+        failed=1
+    done < <(importers "$module" Sources Benchmarks |
+        grep -vE '^Sources/(MoriShmem/Fabric/Verbs|mori-ep/)' || true)
+done
+
+exit "$failed"
