@@ -55,7 +55,7 @@ up_to_date() {
     [[ "$(cat "$objects/configuration")" == "$1" ]] || return 1
     local newer
     newer="$(find Kernels Sources/CHIP scripts -type f -newer "$library" \
-        \( -name '*.h' -o -name '*.cpp' -o -name '*.sh' -o -name '*.map' \) -print -quit)"
+        \( -name '*.h' -o -name '*.inc' -o -name '*.cpp' -o -name '*.sh' -o -name '*.map' \) -print -quit)"
     [[ -z "$newer" ]]
 }
 

@@ -1,5 +1,5 @@
-// InterNode and AsyncLL combine: rows go back to the section that their rank has at their source, at
-// the row from which they came; the source sums over ranks.
+// InterNode and AsyncLL combine: rows go back to the section that their rank has at their source,
+// at the row from which they came; the source sums over ranks.
 //
 //   1. combineSend     the grid  packets of all received rows, and the words of all edges
 //   2. combineReceive  one warp  awaits the ranks that this one sent rows to
@@ -65,9 +65,8 @@ MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& argum
     const Warp& warp = block.warp();
     const CombinePacket packet = packetOf(arguments);
     const int64_t weightBytes = int64_t(op.shape().top_k) * 4;
-    const uint64_t input = arguments.input != 0
-                               ? arguments.input
-                               : op.block(op.rank()) + op.layout().combine_input;
+    const uint64_t input =
+        arguments.input != 0 ? arguments.input : op.block(op.rank()) + op.layout().combine_input;
     const bool tooFew = control->received_count > arguments.input_rows;
     const int64_t rows = tooFew ? 0 : control->received_count;
     const Range range = Range::part(rows, block.index(), block.count());
@@ -172,8 +171,7 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     Storage* output = pointer<Storage>(op.local(op.layout().combine_output));
     float* outputWeights = pointer<float>(op.local(op.layout().combine_output_weights));
     const int most = maxDestinations(op.shape());
-    PeerRow* rows =
-        block.shared<PeerRow>(int64_t(block.warps()) * most) + warp.index() * most;
+    PeerRow* rows = block.shared<PeerRow>(int64_t(block.warps()) * most) + warp.index() * most;
 
     const int64_t warps = int64_t(block.count()) * block.warps();
     const RowParts parts = RowParts::of(tokens, arguments.row_bytes, static_cast<int>(warps));
@@ -195,12 +193,8 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
             return PeerRow{own + sections.combineLanding(rank), row};
         };
         const int count = rowsOfRoute(warp, routeOfToken(op, token), rows, place);
-        warp.template accumulate<Element>(output + token * hidden,
-                                          rows,
-                                          count,
-                                          rowBuffer,
-                                          range.begin,
-                                          range.end - range.begin);
+        warp.template accumulate<Element>(
+            output + token * hidden, rows, count, rowBuffer, range.begin, range.end - range.begin);
         if (sumsWeights) {
             warp.template accumulate<Float32>(
                 outputWeights + token * topK, rows, count, weightBuffer, 0, topK);

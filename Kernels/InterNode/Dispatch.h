@@ -1,5 +1,5 @@
-// InterNode and AsyncLL dispatch: a packet for each rank that hosts one of a token's experts, into the
-// section that this rank has there; the receiver copies them together.
+// InterNode and AsyncLL dispatch: a packet for each rank that hosts one of a token's experts, into
+// the section that this rank has there; the receiver copies them together.
 //
 //   1. dispatchBegin    one warp  a new round (Shmem/Round.h)
 //   2. dispatchSend     the grid  a row in each section, packets, and the words of all edges
@@ -29,8 +29,8 @@ struct SendShared {
         shared.failed = block.shared<uint32_t>(1);
         shared.before = block.shared<uint32_t>(op.worldSize());
         shared.counts = block.shared<uint32_t>(op.worldSize());
-        shared.rows = block.shared<PeerRow>(int64_t(block.warps()) * most) +
-                      block.warp().index() * most;
+        shared.rows =
+            block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
         return shared;
     }
 };
@@ -157,10 +157,9 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     const RowParts parts = RowParts::of(count, arguments.row_bytes, block.warps());
     for (int64_t item = warp.index(); item < count * parts.parts; item += block.warps()) {
         const int64_t token = tokens.begin + item / parts.parts;
-        const int rows =
-            rowsOfRoute(warp, own.route(token), shared.rows, [&](int rank, int row) {
-                return PeerRow{sections.outgoing(rank), row};
-            });
+        const int rows = rowsOfRoute(warp, own.route(token), shared.rows, [&](int rank, int row) {
+            return PeerRow{sections.outgoing(rank), row};
+        });
         packToken(warp,
                   op,
                   arguments,
@@ -223,9 +222,8 @@ MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& 
             }
             return rows;
         };
-        warp.lanes(op.worldSize(), [&](int64_t source) {
-            *sections.came(int(source)) = rowsFrom(int(source));
-        });
+        warp.lanes(op.worldSize(),
+                   [&](int64_t source) { *sections.came(int(source)) = rowsFrom(int(source)); });
         const int64_t sent =
             warp.sum(op.worldSize(), [&](int source) { return int64_t(rowsFrom(source)); });
         const int64_t most = op.shape().max_received;

@@ -88,9 +88,7 @@ public:
     }
 
 private:
-    MORI_DEVICE int* counts() const {
-        return pointer<int>(op_.local(op_.layout().section_counts));
-    }
+    MORI_DEVICE int* counts() const { return pointer<int>(op_.local(op_.layout().section_counts)); }
     MORI_DEVICE uint64_t index(uint32_t epoch, int rank, int queue) const {
         const uint64_t ranks = static_cast<uint64_t>((epoch & 1) * op_.worldSize() + rank);
         return ranks * static_cast<uint64_t>(op_.shape().queue_pairs) +

@@ -1,9 +1,9 @@
 // What InterNodeV1 and InterNodeV1LL send: chunks of 64 tokens, compacted for each node.
 //
-// A source's tokens fall into chunks of 64. For each other node, the tokens of a chunk that go there
-// stand as packets side by side in staging memory: one write, and behind it one word that says how
-// many they are and how many chunks come (P7, P13). They land at the node's proxy in the section of
-// their source, chunk c at row 64 c. Partial sums come back the same way, row by row.
+// A source's tokens fall into chunks of 64. For each other node, the tokens of a chunk that go
+// there stand as packets side by side in staging memory: one write, and behind it one word that
+// says how many they are and how many chunks come (P7, P13). They land at the node's proxy in the
+// section of their source, chunk c at row 64 c. Partial sums come back the same way, row by row.
 #pragma once
 
 #include "Shmem/Packing.h"
@@ -21,7 +21,7 @@ struct ChunkParts {
     static MORI_DEVICE ChunkParts of(const moriep_shape& shape, int64_t chunks, int blocks) {
         if (shape.kernel_type != MORIEP_INTERNODE_V1LL || chunks < 1) return {1};
         const int64_t parts = blocks / chunks;
-        return {parts < 1                    ? 1
+        return {parts < 1                     ? 1
                 : parts > MORIEP_CHUNK_TOKENS ? MORIEP_CHUNK_TOKENS
                                               : static_cast<int>(parts)};
     }
@@ -76,12 +76,11 @@ public:
         return op_.layout().landing + sectionOffset(section, maxDispatchPacket(op_.shape()));
     }
     MORI_DEVICE uint64_t staging(int node) const {
-        return op_.layout().staging + sectionOffset(remoteNodeIndex(node, op_.node()),
-                                                    maxDispatchPacket(op_.shape()));
+        return op_.layout().staging +
+               sectionOffset(remoteNodeIndex(node, op_.node()), maxDispatchPacket(op_.shape()));
     }
     MORI_DEVICE uint64_t combineStaging(int section) const {
-        return op_.layout().combine_staging +
-               sectionOffset(section, maxCombinePacket(op_.shape()));
+        return op_.layout().combine_staging + sectionOffset(section, maxCombinePacket(op_.shape()));
     }
     /// Where partial sums of `node` land at a rank of node `at`.
     MORI_DEVICE uint64_t combineLanding(int node, int at) const {

@@ -3,7 +3,8 @@
 //
 //   1. combineSend     the grid  external input: rows into the registered buffer, where the node's
 //                                ranks read them; the last block signals the node
-//   2. combineWait     one warp  awaits every rank of the node, even those that owe nothing: they may
+//   2. combineWait     one warp  awaits every rank of the node, even those that owe nothing: they
+//   may
 //                                still read what the next dispatch writes (P2)
 //   3. combineForward  the grid  partial sums for other nodes' tokens, chunk by chunk
 //   4. combineOwn      the grid  partial sums for own tokens, while the network has the others
@@ -11,7 +12,8 @@
 //   6. combineReduce   the grid  sums over nodes
 //
 // Order of sums (P14): within a node ascending ranks in fp32, rounded to the element type, the own
-// node's too; then ascending nodes in fp32, rounded. Weights are fp32 throughout, in the same order.
+// node's too; then ascending nodes in fp32, rounded. Weights are fp32 throughout, in the same
+// order.
 #pragma once
 
 #include "InterNodeV1/Chunks.h"
@@ -100,8 +102,8 @@ struct SumShared {
         const int most = ranks > nodes ? ranks : nodes;
         SumShared shared{};
         shared.failed = block.shared<uint32_t>(1);
-        shared.rows = block.shared<PeerRow>(int64_t(block.warps()) * most) +
-                      block.warp().index() * most;
+        shared.rows =
+            block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
         return shared;
     }
 };
@@ -151,8 +153,8 @@ MORI_DEVICE void pushPartials(const Operator& op,
     const uint32_t epoch = op.control()->epoch;
     const int source = Proxies(op).source(section);
     const int64_t packetBytes = packetOf(arguments).bytes;
-    const uint64_t begin = static_cast<uint64_t>(chunk) *
-                           static_cast<uint64_t>(MORIEP_CHUNK_TOKENS * packetBytes);
+    const uint64_t begin =
+        static_cast<uint64_t>(chunk) * static_cast<uint64_t>(MORIEP_CHUNK_TOKENS * packetBytes);
     Transfer transfer{};
     transfer.peer = source;
     transfer.queue = chunk % op.shape().queue_pairs;  // of the chunk only (P8)
@@ -224,16 +226,15 @@ MORI_DEVICE void sumOwn(const Warp& warp,
     const uint64_t own = uint64_t(1) << op.node();
     if ((nodes & own) == 0) return;
     const CombinePacket packet = packetOf(arguments);
-    uint64_t row = op.local(op.layout().combine_output) +
-                   static_cast<uint64_t>(token * arguments.row_bytes);
+    uint64_t row =
+        op.local(op.layout().combine_output) + static_cast<uint64_t>(token * arguments.row_bytes);
     uint64_t weights = op.local(op.layout().combine_output_weights) +
                        static_cast<uint64_t>(token * op.shape().top_k * 4);
     if (nodes != own) {
         row = op.local(op.layout().own_partials) + static_cast<uint64_t>(token * packet.bytes);
         weights = row + static_cast<uint64_t>(packet.weights);
     }
-    sumNode<Element>(
-        warp, op, arguments, routeOfToken(op, token), rows, row, weights, parts, part);
+    sumNode<Element>(warp, op, arguments, routeOfToken(op, token), rows, row, weights, parts, part);
 }
 
 /// Launch 3: partial sums of this node for tokens of others.
@@ -320,11 +321,8 @@ MORI_DEVICE void combineReceive(Block& block, const moriep_combine_arguments& ar
 }
 
 /// The partial sums of one token, in ascending order of nodes; returns how many.
-MORI_DEVICE int rowsOfNodes(const Warp& warp,
-                            const Operator& op,
-                            const Chunks& chunks,
-                            int64_t token,
-                            PeerRow* rows) {
+MORI_DEVICE int rowsOfNodes(
+    const Warp& warp, const Operator& op, const Chunks& chunks, int64_t token, PeerRow* rows) {
     const uint64_t set = *chunks.destinationNodes(token);
     const int* nodeRows = chunks.nodeRows(token);
     warp.sync();  // the lanes are done with the table of the token before

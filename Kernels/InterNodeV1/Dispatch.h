@@ -5,7 +5,8 @@
 //   2. dispatchSend     the grid  chunks for other nodes; `rdma_blocks` of it where that is set
 //   3. dispatchPlace    the grid  rows for the own node, while the network has the chunks
 //   4. dispatchForward  the grid  chunks from other nodes to the own node, as they come (Forward.h)
-//   5. dispatchReceive  one warp  awaits what every rank of the node placed here (Shmem/Placement.h)
+//   5. dispatchReceive  one warp  awaits what every rank of the node placed here
+//   (Shmem/Placement.h)
 //
 // Where each word is awaited: a chunk's by its proxy in dispatchForward; the count of rows that a
 // rank placed at another of its node, own and forwarded, in dispatchReceive. Every rank sends at
@@ -28,8 +29,8 @@ struct SendShared {
         const int most = maxNodes(op.shape());
         shared.failed = block.shared<uint32_t>(1);
         shared.nodes = block.shared<uint64_t>(MORIEP_CHUNK_TOKENS);
-        shared.rows = block.shared<PeerRow>(int64_t(block.warps()) * most) +
-                      block.warp().index() * most;
+        shared.rows =
+            block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
         return shared;
     }
 };
@@ -85,8 +86,8 @@ MORI_DEVICE void pushChunk(const BlockWarp& first,
                            int chunk) {
     const uint32_t epoch = op.control()->epoch;
     const int64_t packetBytes = packetOf(arguments).bytes;
-    const uint64_t begin = static_cast<uint64_t>(chunk) *
-                           static_cast<uint64_t>(MORIEP_CHUNK_TOKENS * packetBytes);
+    const uint64_t begin =
+        static_cast<uint64_t>(chunk) * static_cast<uint64_t>(MORIEP_CHUNK_TOKENS * packetBytes);
     const Proxies proxies(op);
     first.each(op.nodes() - 1, [&](int turn, const BlockOnce& once) {
         // Every node starts with the one after itself, so that links share the load.
@@ -142,8 +143,7 @@ MORI_DEVICE void sendChunk(Block& block,
         const int inChunk = static_cast<int>(mine.begin + item / rowParts.parts);
         const int rowPart = static_cast<int>(item % rowParts.parts);
         const int count = rowsInChunk(warp, op, chunks, shared, first, inChunk, rowPart == 0);
-        packToken(
-            warp, op, arguments, first + inChunk, shared.rows, count, rowParts, rowPart);
+        packToken(warp, op, arguments, first + inChunk, shared.rows, count, rowParts, rowPart);
     }
     block.publish();
     block.once([&](const BlockWarp& warp) {
@@ -162,9 +162,8 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     if (op.nodes() == 1) {
         // Combine asks only whether a token went anywhere.
         const Range range = Range::part(tokens, block.index(), block.count());
-        block.warp().lanes(range.end - range.begin, [&](int64_t i) {
-            *chunks.destinationNodes(range.begin + i) = 1;
-        });
+        block.warp().lanes(range.end - range.begin,
+                           [&](int64_t i) { *chunks.destinationNodes(range.begin + i) = 1; });
         return;
     }
     // Without tokens too: the word of chunk 0 says so.

@@ -33,11 +33,8 @@ MORI_DEVICE bool meetRanks(const BlockWarp& warp,
 }
 
 /// Tells a rank of another node that this rank came to the barrier.
-MORI_DEVICE void tellBarrier(const Operator& op,
-                             int peer,
-                             uint32_t epoch,
-                             uint64_t callTimeout,
-                             const BlockOnce& once) {
+MORI_DEVICE void tellBarrier(
+    const Operator& op, int peer, uint32_t epoch, uint64_t callTimeout, const BlockOnce& once) {
     Transfer transfer{};
     transfer.peer = peer;
     transfer.hasWord = true;
@@ -80,8 +77,7 @@ MORI_DEVICE bool barrier(const BlockWarp& warp,
     const moriep_shape& shape = op.shape();
     const moriep_layout& layout = op.layout();
     if (shape.rings == 0) {
-        return meetRanks(
-            warp, op, op.reachable(), layout.barrier_signals, epoch, callTimeout);
+        return meetRanks(warp, op, op.reachable(), layout.barrier_signals, epoch, callTimeout);
     }
     const Ranks own = op.nodeRanks();
     if (hasRankSections(shape)) {

@@ -6,8 +6,8 @@
 
 namespace mori {
 
-/// Records this rank's call for its peers; if the input has fewer rows than were received, the round
-/// is void.
+/// Records this rank's call for its peers; if the input has fewer rows than were received, the
+/// round is void.
 MORI_DEVICE void recordCombine(const Operator& op,
                                const moriep_combine_arguments& arguments,
                                bool tooFew,
@@ -29,9 +29,8 @@ template <class Element, class T>
 MORI_DEVICE void fillVoid(const Warp& warp, T* row, Range range) {
     static_assert(sizeof(T) == Element::kBytes);
     using Storage = typename Element::Storage;
-    warp.fill(reinterpret_cast<Storage*>(row) + range.begin,
-              Element::kNaN,
-              range.end - range.begin);
+    warp.fill(
+        reinterpret_cast<Storage*>(row) + range.begin, Element::kNaN, range.end - range.begin);
 }
 
 }  // namespace mori

@@ -5,7 +5,8 @@
 
 namespace mori {
 
-/// The layout of this call's packets; of the call's record, because a receiving half has no tensors.
+/// The layout of this call's packets; of the call's record, because a receiving half has no
+/// tensors.
 MORI_DEVICE DispatchPacket packetOf(const moriep_dispatch_arguments& arguments) {
     return DispatchPacket::of(arguments.row_bytes,
                               arguments.call.scale_bytes,
@@ -17,8 +18,8 @@ MORI_DEVICE CombinePacket packetOf(const moriep_combine_arguments& arguments) {
         arguments.row_bytes, arguments.call.has_weights != 0, arguments.op.shape.top_k);
 }
 
-/// Writes part of one of this rank's tokens into `count` packets; part 0 has everything but the row.
-/// The token is read once. `rows` names sections by their address.
+/// Writes part of one of this rank's tokens into `count` packets; part 0 has everything but the
+/// row. The token is read once. `rows` names sections by their address.
 MORI_DEVICE void packToken(const Warp& warp,
                            const Operator& op,
                            const moriep_dispatch_arguments& arguments,

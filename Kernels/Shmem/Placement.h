@@ -37,8 +37,7 @@ struct PlacementShared {
 
 /// Bytes of block memory that placeRows asks for.
 MORI_SHARED uint64_t placementSharedBytes(const moriep_shape& shape, int warps) {
-    const uint64_t ranks =
-        static_cast<uint64_t>(isV1(shape) ? shape.node_ranks : shape.world_size);
+    const uint64_t ranks = static_cast<uint64_t>(isV1(shape) ? shape.node_ranks : shape.world_size);
     const uint64_t rows = static_cast<uint64_t>(warps) * maxDestinations(shape);
     return ranks * (4 + 4 + 8) + rows * sizeof(PeerRow) + 4 * 16;
 }
@@ -206,9 +205,8 @@ MORI_DEVICE void placeRows(Block& block,
     block.sync();
     countRows(warp, op, source, range, block.warps(), shared);
     block.sync();
-    block.once([&](const BlockWarp& first) {
-        reserveSlots(first, op, op.control()->epoch, shared);
-    });
+    block.once(
+        [&](const BlockWarp& first) { reserveSlots(first, op, op.control()->epoch, shared); });
     block.sync();
     assignSlots(warp, op, source, range, block.warps(), shared);
     block.sync();
@@ -233,8 +231,8 @@ MORI_DEVICE void signalPlaced(const BlockWarp& first,
     first.lanes(ranks.count, [&](int64_t place) { counts[ranks.first + place] = 0; });
 }
 
-/// The last launch of IntraNode's and V1's dispatch: waits until every reachable rank has placed its
-/// rows here, and counts them.
+/// The last launch of IntraNode's and V1's dispatch: waits until every reachable rank has placed
+/// its rows here, and counts them.
 MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
     block.once([&](const BlockWarp& warp) {

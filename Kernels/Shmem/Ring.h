@@ -33,8 +33,8 @@ MORI_DEVICE void encodeDescriptor(const Operator& op,
     words[1] = lap << 63 | uint64_t(transfer.hasWord ? 1 : 0) << 62 | uint64_t(verb) << 61 |
                uint64_t(op.slot()) << 57 | uint64_t(transfer.queue) << 51 |
                uint64_t(phase < 7 ? phase : 7) << 48 | source;
-    words[2] = lap << 63 | (transfer.value >> 63) << 62 | uint64_t(transfer.peer) << 48 |
-               destination;
+    words[2] =
+        lap << 63 | (transfer.value >> 63) << 62 | uint64_t(transfer.peer) << 48 | destination;
     words[3] = lap << 63 | (transfer.value & ~(uint64_t(1) << 63));
 }
 
@@ -83,15 +83,15 @@ MORI_DEVICE bool awaitStaging(const BlockWarp& warp,
     const uint32_t pushed = op.control()->descriptors;
     const bool failed = warp.any(1, [&](int, const BlockOnce& once) {
         // Pairs with the proxy's store of the slot's completed count.
-        const Verdict verdict = awaitWord(op,
-                                          op.slotCompleted(),
-                                          op.rank(),
-                                          timeoutOf(op, callTimeout),
-                                          Waking::yes,
-                                          [&](uint64_t word) {
-                                              return uint32_t(word >> 32) == pushed ? Look::came
-                                                                                    : Look::notYet;
-                                          });
+        const Verdict verdict =
+            awaitWord(op,
+                      op.slotCompleted(),
+                      op.rank(),
+                      timeoutOf(op, callTimeout),
+                      Waking::yes,
+                      [&](uint64_t word) {
+                          return uint32_t(word >> 32) == pushed ? Look::came : Look::notYet;
+                      });
         if (verdict.came()) return false;
         failWait(op, MORIEP_PHASE_STAGING, MORIEP_VERB_DISPATCH, epoch, verdict, op.rank(), once);
         return true;

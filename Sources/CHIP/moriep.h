@@ -158,22 +158,22 @@ typedef struct moriep_layout {
     uint64_t combine_input;     ///< [max(max_received, world_size * max_tokens)][combine_row_bytes]
     uint64_t combine_input_weights;  ///< f32 [the same rows][top_k]
     // Of these, what only the kernels between nodes have (empty otherwise):
-    uint64_t barrier_end_signals;    ///< u64 [2][world_size], signal words
-    uint64_t chunk_signals;          ///< V1: u64 [2][landing_sections][chunks], chunk words
-    uint64_t combine_chunk_signals;  ///< V1: u64 [2][nodes][chunks], chunk words
-    uint64_t section_signals;        ///< others: u64 [2][world_size][queue_pairs], signal words
+    uint64_t barrier_end_signals;      ///< u64 [2][world_size], signal words
+    uint64_t chunk_signals;            ///< V1: u64 [2][landing_sections][chunks], chunk words
+    uint64_t combine_chunk_signals;    ///< V1: u64 [2][nodes][chunks], chunk words
+    uint64_t section_signals;          ///< others: u64 [2][world_size][queue_pairs], signal words
     uint64_t combine_section_signals;  ///< others: the same
-    uint64_t landing;           ///< dispatch packets as they come in: [landing_sections][rows]
-    uint64_t staging;           ///< dispatch packets on their way: [remote nodes or ranks][rows]
-    uint64_t combine_landing;   ///< combine packets as they come in: [nodes or ranks][rows]
-    uint64_t combine_staging;   ///< combine packets on their way
+    uint64_t landing;          ///< dispatch packets as they come in: [landing_sections][rows]
+    uint64_t staging;          ///< dispatch packets on their way: [remote nodes or ranks][rows]
+    uint64_t combine_landing;  ///< combine packets as they come in: [nodes or ranks][rows]
+    uint64_t combine_staging;  ///< combine packets on their way
     uint64_t symmetric_slot_bytes;
 
     // Local to the rank's device.
-    uint64_t control;                 ///< moriep_control
-    uint64_t destination_counts;      ///< u32 [world_size]
-    uint64_t destination_ranks;       ///< u64 [max_tokens][ceil(world_size / 64)], a set of ranks
-    uint64_t destination_slots;       ///< i32 [max_tokens][min(top_k, world_size)]; -1: dropped
+    uint64_t control;             ///< moriep_control
+    uint64_t destination_counts;  ///< u32 [world_size]
+    uint64_t destination_ranks;   ///< u64 [max_tokens][ceil(world_size / 64)], a set of ranks
+    uint64_t destination_slots;   ///< i32 [max_tokens][min(top_k, world_size)]; -1: dropped
     // V1: destination_ranks is u64 [max_tokens], a set of ranks of the own node.
     uint64_t destination_nodes;  ///< V1: u64 [max_tokens], a set of nodes, the own one included
     uint64_t node_rows;          ///< V1: i32 [max_tokens][min(top_k, nodes)], row of a section
@@ -187,8 +187,8 @@ typedef struct moriep_layout {
     uint64_t proxies;            ///< V1: i32 [nodes], who takes this rank's packets; -1: own node
     uint64_t proxy_sections;     ///< V1: i32 [nodes], and in which of its sections
     uint64_t section_sources;    ///< V1: i32 [landing_sections], who sends to each; -1: nobody
-    uint64_t local_zero_end;          ///< bytes to zero at construction
-    uint64_t combine_output;          ///< [max_tokens][combine_row_bytes]
+    uint64_t local_zero_end;     ///< bytes to zero at construction
+    uint64_t combine_output;     ///< [max_tokens][combine_row_bytes]
     uint64_t combine_output_weights;  ///< f32 [max_tokens][top_k]
     uint64_t local_slot_bytes;
 
@@ -206,10 +206,10 @@ typedef struct moriep_layout {
 // ---------------------------------------------------------------------------------------------
 // Rings: what kernels ask the proxy to send (Kernels/Shmem/Ring.h, Sources/MoriShmem/Proxy)
 //
-// A descriptor is four 8-byte words; bit 63 of each is the lap: 1 in the first turn around the ring,
-// 0 in the second, and so on. The proxy takes a slot of the ring only when all four agree, and never
-// clears it. The ring is zeroed once, at construction. Offsets are bytes from the begin of a rank's
-// symmetric memory, the same layout on every rank.
+// A descriptor is four 8-byte words; bit 63 of each is the lap: 1 in the first turn around the
+// ring, 0 in the second, and so on. The proxy takes a slot of the ring only when all four agree,
+// and never clears it. The ring is zeroed once, at construction. Offsets are bytes from the begin
+// of a rank's symmetric memory, the same layout on every rank.
 //
 //   word 0   lap 1 | payload bytes 31 | offset of the signal word / 8: 32
 //   word 1   lap 1 | has a word 1 | verb 1 | slot 4 | queue 6 | phase 3 | source offset 48

@@ -34,6 +34,7 @@ extension EPDispatchCombineOp {
     ///   - launch: Blocks and warps of this call; nil: the configuration's.
     ///   - timeout: The deadline of this call's waits; nil: the operator's.
     ///   - stream: Where the work goes; another one than the send's is ordered after it.
+    /// - Returns: What this rank received, as `dispatch` gives it.
     /// - Throws: `invalidArgument` for what another operator gave; `aborted`, `closed`.
     ///
     /// The corresponding Python name is `dispatch_recv`.
@@ -92,6 +93,7 @@ extension EPDispatchCombineOp {
     ///   - launch: Blocks and warps of this call; nil: the configuration's.
     ///   - timeout: The deadline of this call's waits; nil: the operator's.
     ///   - stream: Where the work goes; another one than the send's is ordered after it.
+    /// - Returns: This rank's sums, as `combine` gives them.
     /// - Throws: `invalidArgument` for what another operator gave; `aborted`, `closed`.
     ///
     /// The corresponding Python name is `combine_recv`.

@@ -14,8 +14,9 @@ private struct OperatorMemory {
     let local: DeviceBuffer
     let pinned: DeviceBuffer
 
-    /// Zeroes words, state and rings, and only them: buffers are touched when rows come. Fills the
-    /// proxies' tables.
+    /// Zeroes words, state and rings, and fills the proxies' tables.
+    ///
+    /// Nothing else: buffers are touched when rows come.
     func initialize(
         _ nodes: OperatorShape, in world: SymmetricMemory
     ) async throws(MoriError) {

@@ -1,7 +1,9 @@
 import MoriDevice
 
 /// The numbers that an operator's layout depends on besides the configuration's own: nodes, sections
-/// and rings of a world of some size. Pure arithmetic, the same on every rank.
+/// and rings of a world of some size.
+///
+/// Pure arithmetic, the same on every rank.
 struct OperatorShape: Hashable, Sendable {
     let proxies: ProxyTable
     let kernelType: KernelType

@@ -95,7 +95,11 @@ package final class NetworkConnection: Sendable {
     ///
     /// Collective.
     ///
-    /// - Parameter onTick: Called about once a millisecond on the proxy's thread.
+    /// - Parameters:
+    ///   - request: What is served, and for whom.
+    ///   - world: The ranks.
+    ///   - onTick: Called about once a millisecond on the proxy's thread.
+    /// - Throws: what the fabric throws: no fabric in common, memory that cannot be registered.
     package init(
         _ request: Request, in world: SymmetricMemory, onTick: @escaping @Sendable () -> Void
     ) async throws(MoriError) {
@@ -144,7 +148,9 @@ package final class NetworkConnection: Sendable {
     ///
     /// Collective.
     ///
-    /// - Parameter meet: Waits for every rank.
+    /// - Parameters:
+    ///   - deadline: Of what is still under way.
+    ///   - meet: Waits for every rank.
     /// - Throws: what `meet` throws; it is closed all the same.
     package func close(
         within deadline: Duration, meet: () async throws(MoriError) -> Void

@@ -30,7 +30,9 @@ package final class SymmetricHeap: Sendable {
     private let stream: DeviceStream
     private let keeper: HeapKeeper
     private let reservedBytes = Locked(0)
-    /// Each rank's host, as the lowest rank on it. Memory of other hosts cannot be mapped.
+    /// Each rank's host, as the lowest rank on it.
+    ///
+    /// Memory of other hosts cannot be mapped.
     package let hosts: [Int]
 
     private var rank: Int { bootstrap.rank }

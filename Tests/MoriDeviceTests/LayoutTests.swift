@@ -30,8 +30,8 @@ import Testing
     /// What a framework's own code may rely on: no padding that a compiler could place otherwise.
     @Test func fieldsLieWhereTheHeaderPutsThem() throws {
         #expect(MemoryLayout<moriep_memory_handle>.size == 128)
-        #expect(MemoryLayout<moriep_shape>.offset(of: \.dispatch_row_bytes) == 32)
-        #expect(MemoryLayout<moriep_shape>.size == 56)
+        #expect(MemoryLayout<moriep_shape>.offset(of: \.dispatch_row_bytes) == 56)
+        #expect(MemoryLayout<moriep_shape>.size == 80)
         #expect(MemoryLayout<moriep_call>.size == 32)
         #expect(MemoryLayout<moriep_launch>.size == 16)
         #expect(MemoryLayout<moriep_control>.offset(of: \.received_count) == 12)
@@ -52,13 +52,37 @@ import Testing
         shape(64, 33, 2112, topK: 64, experts: 64, rows: (6, 12), scales: 1),
         shape(65, 4, 260, topK: 3, experts: 65, rows: (2, 4), scales: 0),
         shape(256, 16, 100, topK: 256, experts: 256, rows: (34, 34), scales: 8, slots: 3),
+        shape(
+            5, 65, 300, topK: 3, experts: 10, rows: (130, 260), scales: 3,
+            network: Network(kernelType: MORIEP_INTERNODE, nodeRanks: 2, queuePairs: 3)),
+        shape(
+            8, 1, 8, topK: 8, experts: 64, rows: (14336, 14336), scales: 0, slots: 2,
+            network: Network(kernelType: MORIEP_ASYNC_LL, nodeRanks: 8, queuePairs: 1)),
+        shape(
+            12, 130, 1560, topK: 8, experts: 24, rows: (2, 6), scales: 1,
+            network: Network(
+                kernelType: MORIEP_INTERNODE_V1, nodeRanks: 5, queuePairs: 2, sections: 4)),
+        shape(
+            128, 64, 900, topK: 32, experts: 128, rows: (2048, 4096), scales: 64, slots: 2,
+            network: Network(
+                kernelType: MORIEP_INTERNODE_V1LL, nodeRanks: 8, queuePairs: 1, sections: 30)),
     ]
+
+    /// What a shape has beyond IntraNode's.
+    private struct Network {
+        var kernelType = MORIEP_INTRANODE
+        var nodeRanks: Int32
+        var queuePairs: Int32 = 1
+        var sections: Int32 = 0
+    }
 
     private static func shape(
         _ ranks: Int32, _ tokens: Int32, _ received: Int32, topK: Int32, experts: Int32,
-        rows: (Int64, Int64), scales: Int64, slots: Int32 = 1
+        rows: (Int64, Int64), scales: Int64, slots: Int32 = 1, network: Network? = nil
     ) -> moriep_shape {
+        let network = network ?? Network(nodeRanks: ranks)
         var shape = moriep_shape()
+        shape.kernel_type = Int32(network.kernelType.rawValue)
         shape.world_size = ranks
         shape.max_tokens = tokens
         shape.max_received = received
@@ -66,6 +90,13 @@ import Testing
         shape.expert_count = experts
         shape.top_k = topK
         shape.slots = slots
+        shape.node_ranks = network.nodeRanks
+        shape.queue_pairs = network.queuePairs
+        shape.landing_sections = network.sections
+        if network.kernelType != MORIEP_INTRANODE {
+            shape.rings = 4
+            shape.ring_entries = 256
+        }
         shape.dispatch_row_bytes = rows.0
         shape.combine_row_bytes = rows.1
         shape.scale_bytes = scales
@@ -79,48 +110,30 @@ import Testing
         var layout = moriep_layout()
         let library = try KernelLibrary.load(.host)
         try library.check(unsafe library.table.pointee.plan(&shape, &layout), "plan")
-        let ranks = UInt64(shape.world_size)
-        let tokens = UInt64(shape.max_tokens)
-        let received = UInt64(shape.max_received)
-        let topK = UInt64(shape.top_k)
-        let landing = max(received, ranks * tokens)
-        let rankWords = (ranks + 63) / 64
-        let symmetric: [(String, UInt64, UInt64)] = [
-            ("dispatch signals", layout.dispatch_signals, 16 * ranks),
-            ("combine signals", layout.combine_signals, 16 * ranks),
-            ("barrier signals", layout.barrier_signals, 16 * ranks),
-            ("slot counters", layout.slot_counters, 64 + 8),
-            ("call records", layout.call_records, 4 * 32),
-            ("end of words", layout.words_end, 0),
-            ("tokens", layout.received_tokens, received * UInt64(shape.dispatch_row_bytes)),
-            ("weights", layout.received_weights, received * topK * 4),
-            ("scales", layout.received_scales, received * UInt64(shape.scale_bytes)),
-            ("indices", layout.received_indices, received * topK * 4),
-            ("sources", layout.received_sources, received * 4),
-            ("combine input", layout.combine_input, landing * UInt64(shape.combine_row_bytes)),
-            ("combine weights", layout.combine_input_weights, landing * topK * 4),
-            ("end", layout.symmetric_slot_bytes, 0),
-        ]
-        let local: [(String, UInt64, UInt64)] = [
-            ("control", layout.control, UInt64(MemoryLayout<moriep_control>.size)),
-            ("destination counts", layout.destination_counts, 4 * ranks),
-            ("end of zeros", layout.local_zero_end, 0),
-            ("destination ranks", layout.destination_ranks, tokens * rankWords * 8),
-            ("destination slots", layout.destination_slots, tokens * min(topK, ranks) * 4),
-            ("output", layout.combine_output, tokens * UInt64(shape.combine_row_bytes)),
-            ("output weights", layout.combine_output_weights, tokens * topK * 4),
-            ("end", layout.local_slot_bytes, 0),
-        ]
-        for buffers in [symmetric, local] {
+        let expected = ExpectedBuffers(shape)
+        for buffers in [expected.symmetric(layout), expected.local(layout)] {
             for (name, offset, _) in buffers { #expect(offset % 256 == 0, "\(name)") }
             for (one, next) in zip(buffers, buffers.dropFirst()) {
                 #expect(one.1 + one.2 <= next.1, "\(one.0) reaches into \(next.0)")
                 #expect(next.1 < one.1 + one.2 + 256, "waste between \(one.0) and \(next.0)")
             }
         }
-        #expect(layout.symmetric_bytes == UInt64(shape.slots) * layout.symmetric_slot_bytes)
-        #expect(layout.local_bytes == UInt64(shape.slots) * layout.local_slot_bytes)
-        #expect(layout.pinned_bytes == UInt64(MemoryLayout<moriep_failure>.size))
+        let slots = UInt64(shape.slots)
+        let rings = UInt64(shape.rings)
+        #expect(layout.symmetric_bytes == slots * layout.symmetric_slot_bytes)
+        #expect(layout.ring_tails == slots * layout.local_slot_bytes)
+        #expect(layout.local_bytes == layout.ring_tails + rings * 64)
+        let pinned: [(String, UInt64, UInt64)] = [
+            ("failure", 0, UInt64(MemoryLayout<moriep_failure>.size)),
+            ("consumed", layout.ring_consumed, rings * 64),
+            ("completed", layout.slot_completed, rings > 0 ? slots * 64 : 0),
+            ("descriptors", layout.ring_descriptors, rings * UInt64(shape.ring_entries) * 32),
+            ("end", layout.pinned_bytes, 0),
+        ]
+        for (one, next) in zip(pinned, pinned.dropFirst()) {
+            #expect(one.1 + one.2 <= next.1, "\(one.0) reaches into \(next.0)")
+            #expect(next.1 < one.1 + one.2 + 256, "waste between \(one.0) and \(next.0)")
+        }
     }
 
     @Test func shapesOfNothingHaveNoPlan() throws {

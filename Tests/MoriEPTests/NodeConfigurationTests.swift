@@ -17,7 +17,9 @@ import Testing
     private static func refusal(
         of config: EPDispatchCombineConfig, worldSize: Int
     ) throws -> MoriError {
-        let error = try #require(throws: MoriError.self) { try config.validate(worldSize: worldSize) }
+        let error = try #require(throws: MoriError.self) {
+            try config.validate(worldSize: worldSize)
+        }
         #expect(error.code == .invalidConfiguration)
         let planned = try #require(throws: MoriError.self) {
             _ = try EPDispatchCombineOp.memoryPlan(for: config, worldSize: worldSize)

@@ -4,8 +4,10 @@ import Testing
 
 /// Who takes whose packets: every source has one proxy at each other node, and both sides agree.
 @Suite struct ProxyTableTests {
-    private static let tables = [(4, 2), (5, 2), (13, 4), (12, 8), (16, 1), (9, 8), (32, 8), (3, 3)]
-        .map { ProxyTable(worldSize: $0.0, devicesPerNode: $0.1) }
+    private static let tables = [
+        (4, 2), (5, 2), (13, 4), (12, 8), (16, 1), (9, 8), (32, 8), (3, 3),
+    ]
+    .map { ProxyTable(worldSize: $0.0, devicesPerNode: $0.1) }
 
     @Test func sourcesAndProxiesAgree() {
         for table in Self.tables {

@@ -157,14 +157,15 @@ moriep_status residentBlocks(int32_t device,
     int32_t units = 0;
     MORI_TRY(computeUnits(device, &units));
     int32_t least = INT32_MAX;
-    for (const int32_t type : {MORIEP_BFLOAT16, MORIEP_FLOAT32}) {
-        const Launches all = launchesOf(kernelType, verb, type);
-        for (int number = 0; number < all.count; ++number) {
-            if (all.launches[number].size == LaunchSize::oneWarp) continue;
+    const Launches all = launchesOf(kernelType, verb);
+    for (int number = 0; number < all.count; ++number) {
+        const Launch& step = all.launches[number];
+        if (step.size == LaunchSize::oneWarp) continue;
+        for (int32_t type = 0; type < (step.sums ? kElementTypes : 1); ++type) {
             int blocks = 0;
             GPU_TRY(OccupancyMaxActiveBlocksPerMultiprocessor,
                     &blocks,
-                    kernelAddress(all.launches[number].kernel),
+                    kernelAddress(step.kernelFor(type)),
                     warpsPerBlock * lanesPerWarp(),
                     shared);
             least = std::min(least, blocks * units);

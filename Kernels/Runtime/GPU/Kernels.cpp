@@ -27,31 +27,23 @@ MORI_DEVICE const Arguments& inPlace(const Arguments& passed) {
 #define MORI_ARGUMENTS(verb) const moriep_##verb##_arguments arguments
 #endif
 
-#define MORI_ONE_WARP(name, entry, verb, ...)                                          \
-    extern "C" __global__ __launch_bounds__(mori::machine::kLanes) void moriep_##entry( \
-        MORI_ARGUMENTS(verb)) {                                                        \
-        using namespace mori;                                                          \
-        Block block;                                                                   \
-        __VA_ARGS__(block, inPlace(arguments));                                        \
+#define MORI_ENTRY(name, verb, most, begin, ...)                                                \
+    extern "C" __global__ __launch_bounds__((most) * mori::machine::kLanes) void moriep_##name( \
+        MORI_ARGUMENTS(verb)) {                                                                 \
+        using namespace mori;                                                                   \
+        begin;                                                                                  \
+        Block block;                                                                            \
+        __VA_ARGS__(block, inPlace(arguments));                                                 \
     }
-#define MORI_GRID(name, entry, verb, ...)                                                     \
-    extern "C" __global__                                                                     \
-        __launch_bounds__(mori::machine::kMaxWarpsPerBlock* mori::machine::kLanes) void       \
-        moriep_##entry(MORI_ARGUMENTS(verb)) {                                                \
-        using namespace mori;                                                                 \
-        Block block;                                                                          \
-        __VA_ARGS__(block, inPlace(arguments));                                               \
-    }
-#define MORI_ACQUIRING_GRID(name, entry, verb, ...)                                           \
-    extern "C" __global__                                                                     \
-        __launch_bounds__(mori::machine::kMaxWarpsPerBlock* mori::machine::kLanes) void       \
-        moriep_##entry(MORI_ARGUMENTS(verb)) {                                                \
-        using namespace mori;                                                                 \
-        machine::acquireSystem();                                                             \
-        Block block;                                                                          \
-        __VA_ARGS__(block, inPlace(arguments));                                               \
-    }
-MORI_KERNELS(MORI_ONE_WARP, MORI_GRID, MORI_ACQUIRING_GRID)
+#define MORI_ONE_WARP(name, verb, function) MORI_ENTRY(name, verb, 1, , function)
+#define MORI_GRID(name, verb, function) \
+    MORI_ENTRY(name, verb, mori::machine::kMaxWarpsPerBlock, , function)
+#define MORI_READING_GRID(name, verb, ...) \
+    MORI_ENTRY(name, verb, mori::machine::kMaxWarpsPerBlock, machine::acquireSystem(), __VA_ARGS__)
+#define MORI_SUM(type, Element, number, name, verb, function) \
+    MORI_READING_GRID(name##_##type, verb, function<Element>)
+#define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_SUM, name, verb, function)
+#include "Runtime/GPU/Kernels.inc"
 
 namespace mori::gpu {
 namespace {
@@ -59,47 +51,55 @@ namespace {
 constexpr int32_t kSend = MORIEP_HALF_SEND;
 constexpr int32_t kReceive = MORIEP_HALF_RECEIVE;
 
-constexpr Launch kIntraNodeDispatch[] = {{Kernel::dispatchBegin, LaunchSize::oneWarp, kSend},
-                                         {Kernel::intraNodeDispatchSend, LaunchSize::grid, kSend},
-                                         {Kernel::dispatchReceive, LaunchSize::oneWarp, kReceive}};
-constexpr Launch kV1Dispatch[] = {{Kernel::dispatchBegin, LaunchSize::oneWarp, kSend},
-                                  {Kernel::v1DispatchSend, LaunchSize::rdmaGrid, kSend},
-                                  {Kernel::v1DispatchPlace, LaunchSize::grid, kSend},
-                                  {Kernel::v1DispatchForward, LaunchSize::grid, kReceive},
-                                  {Kernel::dispatchReceive, LaunchSize::oneWarp, kReceive}};
-constexpr Launch kInterNodeDispatch[] = {{Kernel::dispatchBegin, LaunchSize::oneWarp, kSend},
-                                         {Kernel::interNodeDispatchSend, LaunchSize::grid, kSend},
-                                         {Kernel::interNodeDispatchReceive, LaunchSize::oneWarp, kReceive},
-                                         {Kernel::interNodeDispatchUnpack, LaunchSize::grid, kReceive}};
+constexpr LaunchSize kOneWarp = LaunchSize::oneWarp;
+constexpr LaunchSize kGrid = LaunchSize::grid;
+constexpr LaunchSize kRDMAGrid = LaunchSize::rdmaGrid;
 
-constexpr Launch kIntraNodeCombineBFloat16[] = {
-    {Kernel::intraNodeCombineSend, LaunchSize::grid, kSend},
-    {Kernel::intraNodeCombineWait, LaunchSize::oneWarp, kReceive},
-    {Kernel::intraNodeCombineReduceBFloat16, LaunchSize::grid, kReceive}};
-constexpr Launch kIntraNodeCombineFloat32[] = {
-    {Kernel::intraNodeCombineSend, LaunchSize::grid, kSend},
-    {Kernel::intraNodeCombineWait, LaunchSize::oneWarp, kReceive},
-    {Kernel::intraNodeCombineReduceFloat32, LaunchSize::grid, kReceive}};
-constexpr Launch kV1CombineBFloat16[] = {{Kernel::v1CombineSend, LaunchSize::grid, kSend},
-                                         {Kernel::v1CombineWait, LaunchSize::oneWarp, kReceive},
-                                         {Kernel::v1CombineForwardBFloat16, LaunchSize::rdmaGrid, kReceive},
-                                         {Kernel::v1CombineOwnBFloat16, LaunchSize::grid, kReceive},
-                                         {Kernel::v1CombineReceive, LaunchSize::oneWarp, kReceive},
-                                         {Kernel::v1CombineReduceBFloat16, LaunchSize::grid, kReceive}};
-constexpr Launch kV1CombineFloat32[] = {{Kernel::v1CombineSend, LaunchSize::grid, kSend},
-                                        {Kernel::v1CombineWait, LaunchSize::oneWarp, kReceive},
-                                        {Kernel::v1CombineForwardFloat32, LaunchSize::rdmaGrid, kReceive},
-                                         {Kernel::v1CombineOwnFloat32, LaunchSize::grid, kReceive},
-                                        {Kernel::v1CombineReceive, LaunchSize::oneWarp, kReceive},
-                                        {Kernel::v1CombineReduceFloat32, LaunchSize::grid, kReceive}};
-constexpr Launch kInterNodeCombineBFloat16[] = {
-    {Kernel::interNodeCombineSend, LaunchSize::grid, kSend},
-    {Kernel::interNodeCombineReceive, LaunchSize::oneWarp, kReceive},
-    {Kernel::interNodeCombineReduceBFloat16, LaunchSize::grid, kReceive}};
-constexpr Launch kInterNodeCombineFloat32[] = {
-    {Kernel::interNodeCombineSend, LaunchSize::grid, kSend},
-    {Kernel::interNodeCombineReceive, LaunchSize::oneWarp, kReceive},
-    {Kernel::interNodeCombineReduceFloat32, LaunchSize::grid, kReceive}};
+constexpr Launch one(Kernel kernel, int32_t half) { return {kernel, kOneWarp, half}; }
+constexpr Launch grid(Kernel kernel, int32_t half, LaunchSize size = kGrid) {
+    return {kernel, size, half};
+}
+/// `kernel` is that of the first element type.
+constexpr Launch sums(Kernel kernel, int32_t half, LaunchSize size = kGrid) {
+    return {kernel, size, half, true};
+}
+
+constexpr Launch kIntraNodeDispatch[] = {
+    one(Kernel::dispatch_begin, kSend),
+    grid(Kernel::intranode_dispatch_send, kSend),
+    one(Kernel::dispatch_receive, kReceive),
+};
+constexpr Launch kIntraNodeCombine[] = {
+    grid(Kernel::intranode_combine_send, kSend),
+    one(Kernel::intranode_combine_wait, kReceive),
+    sums(Kernel::intranode_combine_reduce_bfloat16, kReceive),
+};
+constexpr Launch kV1Dispatch[] = {
+    one(Kernel::dispatch_begin, kSend),
+    grid(Kernel::internodev1_dispatch_send, kSend, kRDMAGrid),
+    grid(Kernel::internodev1_dispatch_place, kSend),
+    grid(Kernel::internodev1_dispatch_forward, kReceive),
+    one(Kernel::dispatch_receive, kReceive),
+};
+constexpr Launch kV1Combine[] = {
+    grid(Kernel::internodev1_combine_send, kSend),
+    one(Kernel::internodev1_combine_wait, kReceive),
+    sums(Kernel::internodev1_combine_forward_bfloat16, kReceive, kRDMAGrid),
+    sums(Kernel::internodev1_combine_own_bfloat16, kReceive),
+    one(Kernel::internodev1_combine_receive, kReceive),
+    sums(Kernel::internodev1_combine_reduce_bfloat16, kReceive),
+};
+constexpr Launch kInterNodeDispatch[] = {
+    one(Kernel::dispatch_begin, kSend),
+    grid(Kernel::internode_dispatch_send, kSend),
+    one(Kernel::internode_dispatch_receive, kReceive),
+    grid(Kernel::internode_dispatch_unpack, kReceive),
+};
+constexpr Launch kInterNodeCombine[] = {
+    grid(Kernel::internode_combine_send, kSend),
+    one(Kernel::internode_combine_receive, kReceive),
+    sums(Kernel::internode_combine_reduce_bfloat16, kReceive),
+};
 
 template <int count>
 constexpr Launches all(const Launch (&launches)[count]) {
@@ -108,33 +108,33 @@ constexpr Launches all(const Launch (&launches)[count]) {
 
 }  // namespace
 
-Launches launchesOf(int32_t kernelType, int32_t verb, int32_t elementType) {
+Launches launchesOf(int32_t kernelType, int32_t verb) {
     moriep_shape shape{};
     shape.kernel_type = kernelType;
-    if (verb == MORIEP_VERB_DISPATCH) {
-        if (isV1(shape)) return all(kV1Dispatch);
-        return hasRankSections(shape) ? all(kInterNodeDispatch) : all(kIntraNodeDispatch);
-    }
-    const bool isFloat32 = elementType == MORIEP_FLOAT32;
-    if (isV1(shape)) return isFloat32 ? all(kV1CombineFloat32) : all(kV1CombineBFloat16);
+    const bool dispatches = verb == MORIEP_VERB_DISPATCH;
+    if (isV1(shape)) return dispatches ? all(kV1Dispatch) : all(kV1Combine);
     if (hasRankSections(shape)) {
-        return isFloat32 ? all(kInterNodeCombineFloat32) : all(kInterNodeCombineBFloat16);
+        return dispatches ? all(kInterNodeDispatch) : all(kInterNodeCombine);
     }
-    return isFloat32 ? all(kIntraNodeCombineFloat32) : all(kIntraNodeCombineBFloat16);
+    return dispatches ? all(kIntraNodeDispatch) : all(kIntraNodeCombine);
 }
 
-#define MORI_ADDRESS(name, entry, verb, ...) \
-    case Kernel::name:                       \
-        return reinterpret_cast<const void*>(&moriep_##entry);
 const void* kernelAddress(Kernel kernel) {
     switch (kernel) {
-        MORI_KERNELS(MORI_ADDRESS, MORI_ADDRESS, MORI_ADDRESS)
+#define MORI_ADDRESS(name) \
+    case Kernel::name:     \
+        return reinterpret_cast<const void*>(&moriep_##name);
+#define MORI_ONE_WARP(name, verb, function) MORI_ADDRESS(name)
+#define MORI_GRID(name, verb, function) MORI_ADDRESS(name)
+#define MORI_READING_GRID(name, verb, function) MORI_ADDRESS(name)
+#define MORI_SUM_ADDRESS(type, Element, number, name) MORI_ADDRESS(name##_##type)
+#define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_SUM_ADDRESS, name)
+#include "Runtime/GPU/Kernels.inc"
         case Kernel::count:
             break;
     }
     return nullptr;
 }
-#undef MORI_ADDRESS
 
 uint64_t sharedBytes(int32_t verb, const moriep_shape& shape, int32_t warpsPerBlock) {
     return blockMemoryBytes(verb, shape, warpsPerBlock);

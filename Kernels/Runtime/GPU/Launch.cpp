@@ -36,8 +36,8 @@ moriep_status checkLaunch(int32_t device,
                     static_cast<unsigned long long>(kMaxSharedBytes));
     }
     int32_t most = 0;
-    MORI_TRY(residentBlocks(
-        device, op.shape.kernel_type, verb, launch.warps_per_block, *shared, &most));
+    MORI_TRY(
+        residentBlocks(device, op.shape.kernel_type, verb, launch.warps_per_block, *shared, &most));
     if (launch.blocks > most) {
         return fail(MORIEP_NOT_RESIDENT,
                     0,
@@ -75,8 +75,7 @@ moriep_status launchVerb(moriep_stream* stream, int32_t verb, const Arguments& a
     const moriep_launch& launch = arguments.launch;
     uint64_t shared = 0;
     MORI_TRY(checkLaunch(stream->device, verb, arguments.op, launch, &shared));
-    const Launches all =
-        launchesOf(arguments.op.shape.kernel_type, verb, arguments.call.element_type);
+    const Launches all = launchesOf(arguments.op.shape.kernel_type, verb);
     for (int number = 0; number < all.count; ++number) {
         const Launch& step = all.launches[number];
         if ((step.half & arguments.half) == 0) continue;
@@ -84,7 +83,7 @@ moriep_status launchVerb(moriep_stream* stream, int32_t verb, const Arguments& a
         const bool isRDMA = step.size == LaunchSize::rdmaGrid && launch.rdma_blocks > 0;
         const int32_t blocks = isRDMA ? launch.rdma_blocks : launch.blocks;
         MORI_TRY(launchKernel(stream,
-                              step.kernel,
+                              step.kernelFor(arguments.call.element_type),
                               isGrid ? blocks : 1,
                               isGrid ? launch.warps_per_block : 1,
                               isGrid ? shared : 0,
@@ -101,7 +100,7 @@ moriep_status dispatch(moriep_stream* stream, const moriep_dispatch_arguments* a
 
 moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arguments) {
     const int32_t type = arguments->call.element_type;
-    if (type != MORIEP_BFLOAT16 && type != MORIEP_FLOAT32) {
+    if (!isElementType(type)) {
         return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", type);
     }
     return launchVerb(stream, MORIEP_VERB_COMBINE, *arguments);

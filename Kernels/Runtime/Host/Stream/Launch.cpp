@@ -2,6 +2,7 @@
 
 #include <exception>
 
+#include "Device/ElementList.h"
 #include "Runtime/BlockMemory.h"
 #include "Runtime/Host/Api/Status.h"
 #include "Runtime/Host/Memory/Copy.h"
@@ -119,31 +120,40 @@ void dispatchInterNode(DispatchLaunches& launches) {
     }
 }
 
-void combineIntraNode(CombineLaunches& launches, bool isFloat32) {
+template <class Element>
+void combineIntraNode(CombineLaunches& launches) {
     launches.grid(intranode::combineSend);
     launches.oneWarp(intranode::combineWait);
-    launches.grid(isFloat32 ? intranode::combineReduce<Float32>
-                            : intranode::combineReduce<BFloat16>);
+    launches.grid(intranode::combineReduce<Element>);
 }
 
-void combineInterNodeV1(CombineLaunches& launches, bool isFloat32) {
+template <class Element>
+void combineInterNodeV1(CombineLaunches& launches) {
     launches.grid(internodev1::combineSend);
     launches.oneWarp(internodev1::combineWait);
-    launches.rdmaGrid(isFloat32 ? internodev1::combineForward<Float32>
-                                : internodev1::combineForward<BFloat16>);
-    launches.grid(isFloat32 ? internodev1::combineOwn<Float32>
-                            : internodev1::combineOwn<BFloat16>);
+    launches.rdmaGrid(internodev1::combineForward<Element>);
+    launches.grid(internodev1::combineOwn<Element>);
     launches.oneWarp(internodev1::combineReceive);
-    launches.grid(isFloat32 ? internodev1::combineReduce<Float32>
-                            : internodev1::combineReduce<BFloat16>);
+    launches.grid(internodev1::combineReduce<Element>);
 }
 
-void combineInterNode(CombineLaunches& launches, bool isFloat32) {
+template <class Element>
+void combineInterNode(CombineLaunches& launches) {
     if (launches.has(MORIEP_HALF_SEND)) launches.grid(internode::combineSend);
     if (launches.has(MORIEP_HALF_RECEIVE)) {
         launches.oneWarp(internode::combineReceive);
-        launches.grid(isFloat32 ? internode::combineReduce<Float32>
-                                : internode::combineReduce<BFloat16>);
+        launches.grid(internode::combineReduce<Element>);
+    }
+}
+
+template <class Element>
+void combineRows(CombineLaunches& launches, const moriep_shape& shape) {
+    if (isV1(shape)) {
+        combineInterNodeV1<Element>(launches);
+    } else if (hasRankSections(shape)) {
+        combineInterNode<Element>(launches);
+    } else {
+        combineIntraNode<Element>(launches);
     }
 }
 
@@ -166,6 +176,8 @@ moriep_status checkDispatch(const moriep_dispatch_arguments& arguments) {
 }
 
 moriep_status checkCombine(const moriep_combine_arguments& arguments) {
+    const int32_t type = arguments.call.element_type;
+    if (!isElementType(type)) return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", type);
     return checkLaunch(arguments.op, arguments.launch, MORIEP_VERB_COMBINE);
 }
 
@@ -188,13 +200,12 @@ void runCombine(GridRunner& grid, const moriep_combine_arguments& arguments) try
     const moriep_shape& shape = arguments.op.shape;
     const int64_t tokens = Operator(arguments.op).control()->token_count;
     CombineLaunches launches(grid, arguments, outgrowsCache(shape, tokens, arguments.row_bytes));
-    const bool isFloat32 = arguments.call.element_type == MORIEP_FLOAT32;
-    if (isV1(shape)) {
-        combineInterNodeV1(launches, isFloat32);
-    } else if (hasRankSections(shape)) {
-        combineInterNode(launches, isFloat32);
-    } else {
-        combineIntraNode(launches, isFloat32);
+    switch (arguments.call.element_type) {
+#define MORI_COMBINE(type, Element, number, ...) \
+    case number:                                 \
+        return combineRows<Element>(launches, shape);
+        MORI_FOR_ELEMENTS(MORI_COMBINE)
+#undef MORI_COMBINE
     }
 } catch (const std::exception&) {
     failForResources(arguments.op, MORIEP_PHASE_COMBINE_READY);

@@ -1,0 +1,24 @@
+// The element types that combine sums, in the order of moriep_element_type.
+#pragma once
+
+#include <cstdint>
+
+#include "moriep.h"
+
+// f(name, the type in Device/Element.h, moriep_element_type, ...) for each of them.
+// clang-format off
+#define MORI_FOR_ELEMENTS(f, ...)                    \
+    f(bfloat16, BFloat16, MORIEP_BFLOAT16, __VA_ARGS__) \
+    f(float32, Float32, MORIEP_FLOAT32, __VA_ARGS__)
+// clang-format on
+
+namespace mori {
+
+#define MORI_COUNT(...) +1
+/// How many there are.
+constexpr int32_t kElementTypes = 0 MORI_FOR_ELEMENTS(MORI_COUNT);
+#undef MORI_COUNT
+
+inline bool isElementType(int32_t type) { return type >= 0 && type < kElementTypes; }
+
+}  // namespace mori
