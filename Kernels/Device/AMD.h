@@ -101,6 +101,18 @@ MORI_DEVICE void storeDescriptor(uint64_t* words, const uint64_t (&values)[4], c
 /// The proxy of a GPU never sleeps for long: nobody has to wake it.
 MORI_DEVICE void ringDoorbell(uint64_t*, const WarpOnce&) {}
 
+/// A kernel's arguments where the launch put them: its only parameter is the beginning of its
+/// argument segment. They are large, and a parameter whose address is taken would be copied into
+/// every lane's own memory. What was read of them before is read again, instead of being kept in
+/// scalar registers all the way from the kernel's begin: the parts of a long kernel call this.
+template <class Arguments>
+MORI_DEVICE const Arguments& reread(const Arguments&) {
+    using Segment = const __attribute__((address_space(4))) Arguments;
+    Segment* segment = (Segment*)__builtin_amdgcn_kernarg_segment_ptr();
+    asm volatile("" : "+s"(segment));
+    return *(const Arguments*)segment;
+}
+
 // -------------------------------------------------------------------------------------------
 // Lanes
 

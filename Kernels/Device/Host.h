@@ -99,6 +99,12 @@ MORI_DEVICE void ringDoorbell(uint64_t* doorbell, const WarpOnce&) {
     if (doorbell != nullptr) host::ringDoorbell(doorbell);
 }
 
+/// A kernel's arguments; what AMD's scalar registers cannot keep is read again there.
+template <class Arguments>
+MORI_DEVICE const Arguments& reread(const Arguments& arguments) {
+    return arguments;
+}
+
 }  // namespace machine
 
 // -------------------------------------------------------------------------------------------

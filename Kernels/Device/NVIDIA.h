@@ -123,6 +123,12 @@ MORI_DEVICE void storeDescriptor(uint64_t* words, const uint64_t (&values)[4], c
 /// The proxy of a GPU never sleeps for long: nobody has to wake it.
 MORI_DEVICE void ringDoorbell(uint64_t*, const WarpOnce&) {}
 
+/// A kernel's arguments; what AMD's scalar registers cannot keep is read again there.
+template <class Arguments>
+MORI_DEVICE const Arguments& reread(const Arguments& arguments) {
+    return arguments;
+}
+
 // -------------------------------------------------------------------------------------------
 // Lanes
 

@@ -162,7 +162,7 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     const Warp& warp = block.warp();
     const int topK = op.shape().top_k;
     const int64_t hidden = arguments.call.hidden;
-    const int64_t tokens = control->token_count;
+    const int tokens = control->token_count;
     const bool failed = control->failed != 0;
     const uint64_t own = op.block(op.rank());
     const CombinePacket packet = packetOf(arguments);
@@ -173,13 +173,12 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     const int most = maxDestinations(op.shape());
     PeerRow* rows = block.shared<PeerRow>(int64_t(block.warps()) * most) + warp.index() * most;
 
-    const int64_t warps = int64_t(block.count()) * block.warps();
-    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, static_cast<int>(warps));
-    for (int64_t item = int64_t(block.index()) * block.warps() + warp.index();
-         item < tokens * parts.parts;
+    const int warps = block.count() * block.warps();
+    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
+    for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
          item += warps) {
         const int64_t token = item / parts.parts;
-        const int part = static_cast<int>(item % parts.parts);
+        const int part = item % parts.parts;
         const Range range = parts.range(hidden, Element::kBytes, part);
         const bool sumsWeights = part == 0 && arguments.call.has_weights != 0;
         if (failed) {

@@ -111,10 +111,9 @@ MORI_DEVICE Edge dispatchEdge(const Operator& op,
 }
 
 /// The last block tells every rank how many rows come.
-MORI_DEVICE void tellRanks(const BlockWarp& first,
-                           const Operator& op,
-                           const Sections& sections,
-                           const moriep_dispatch_arguments& arguments) {
+MORI_DEVICE void tellRanks(const BlockWarp& first, const moriep_dispatch_arguments& arguments) {
+    const Operator op(arguments.op);
+    const Sections sections(op);
     const uint32_t epoch = op.control()->epoch;
     first.each(op.worldSize(), [&](int turn, const BlockOnce& once) {
         // Every rank starts with the peer after itself, so that links share the load.
@@ -135,58 +134,90 @@ MORI_DEVICE void tellRanks(const BlockWarp& first,
     });
 }
 
+/// A row in each section for each of this block's tokens.
+MORI_DEVICE void routeTokens(Block& block,
+                             const moriep_dispatch_arguments& arguments,
+                             Range tokens,
+                             const SendShared& shared) {
+    const OwnTokens own(arguments);
+    const Operator& op = own.op();
+    block.once([&](const BlockWarp& first) {
+        first.lanes(op.worldSize(), [&](int64_t rank) { shared.before[rank] = 0; });
+    });
+    block.sync();
+    countTokens(block.warp(), op, own, tokens, block.warps(), shared);
+    block.sync();
+    block.once([&](const BlockWarp& first) { numberRows(first, op, own, tokens, shared); });
+    block.sync();
+}
+
+/// Packs part of one token's row for each rank that it goes to.
+MORI_DEVICE void packForRanks(const Warp& warp,
+                              const moriep_dispatch_arguments& arguments,
+                              int64_t token,
+                              const RowParts& parts,
+                              int part,
+                              PeerRow* rows) {
+    const Operator op(arguments.op);
+    const Sections sections(op);
+    const int count = rowsOfRoute(warp, routeOfToken(op, token), rows, [&](int rank, int row) {
+        return PeerRow{sections.outgoing(rank), row};
+    });
+    packToken(warp, machine::reread(arguments), token, rows, count, parts, part);
+}
+
+/// Hands this block's rows for other nodes to the network, each by itself.
+MORI_DEVICE void pushTokens(const BlockWarp& first,
+                            const moriep_dispatch_arguments& arguments,
+                            const SendShared& shared) {
+    const Operator op(arguments.op);
+    const Sections sections(op);
+    const QueueRows queues = QueueRows::of(op.shape());
+    first.each(op.worldSize(), [&](int rank, const BlockOnce& once) {
+        if (!sections.isRemote(rank)) return;
+        const Edge edge = dispatchEdge(op, sections, arguments, rank);
+        for (int64_t i = 0; i < shared.counts[rank]; ++i) {
+            const int64_t row = shared.before[rank] + i;
+            const Range one{row, row + 1};
+            pushRows(op, edge, queues.queueOf(row), one, arguments.timeout_ns, once);
+        }
+    });
+}
+
+/// What a block does once all its packets are written.
+MORI_DEVICE void finishSend(Block& block,
+                            const moriep_dispatch_arguments& arguments,
+                            const SendShared& shared) {
+    const Operator op(arguments.op);
+    block.once([&](const BlockWarp& first) {
+        if (QueueRows::of(op.shape()).onePutPerRow) pushTokens(first, arguments, shared);
+        if (!lastBlock(first, block, &op.control()->dispatch_blocks_finished)) return;
+        tellRanks(first, machine::reread(arguments));
+    });
+}
+
 /// Launch 2: sends this rank's tokens.
 MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
     const SendShared shared = SendShared::of(block, op);
     if (roundFailed(block, op, shared.failed)) return;
-    const Sections sections(op);
-    const OwnTokens own(op, arguments);
     const Warp& warp = block.warp();
     const Range tokens = Range::part(op.control()->token_count, block.index(), block.count());
-    block.once([&](const BlockWarp& first) {
-        first.lanes(op.worldSize(), [&](int64_t rank) { shared.before[rank] = 0; });
-    });
-    block.sync();
-    countTokens(warp, op, own, tokens, block.warps(), shared);
-    block.sync();
-    block.once([&](const BlockWarp& first) { numberRows(first, op, own, tokens, shared); });
-    block.sync();
+    routeTokens(block, machine::reread(arguments), tokens, shared);
 
-    const int64_t count = tokens.end - tokens.begin;
+    const int count = static_cast<int>(tokens.end - tokens.begin);
     const RowParts parts = RowParts::of(count, arguments.row_bytes, block.warps());
-    for (int64_t item = warp.index(); item < count * parts.parts; item += block.warps()) {
-        const int64_t token = tokens.begin + item / parts.parts;
-        const int rows = rowsOfRoute(warp, own.route(token), shared.rows, [&](int rank, int row) {
-            return PeerRow{sections.outgoing(rank), row};
-        });
-        packToken(warp,
-                  op,
-                  arguments,
-                  token,
-                  shared.rows,
-                  rows,
-                  parts,
-                  static_cast<int>(item % parts.parts));
+    for (int item = warp.index(); item < count * parts.parts; item += block.warps()) {
+        packForRanks(warp,
+                     machine::reread(arguments),
+                     tokens.begin + item / parts.parts,
+                     parts,
+                     item % parts.parts,
+                     shared.rows);
     }
 
     block.publish();
-    block.once([&](const BlockWarp& first) {
-        const QueueRows queues = QueueRows::of(op.shape());
-        if (queues.onePutPerRow) {
-            first.each(op.worldSize(), [&](int rank, const BlockOnce& once) {
-                if (!sections.isRemote(rank)) return;
-                const Edge edge = dispatchEdge(op, sections, arguments, rank);
-                for (int64_t i = 0; i < shared.counts[rank]; ++i) {
-                    const int64_t row = shared.before[rank] + i;
-                    const Range one{row, row + 1};
-                    pushRows(op, edge, queues.queueOf(row), one, arguments.timeout_ns, once);
-                }
-            });
-        }
-        if (!lastBlock(first, block, &op.control()->dispatch_blocks_finished)) return;
-        tellRanks(first, op, sections, arguments);
-    });
+    finishSend(block, machine::reread(arguments), shared);
 }
 
 /// Launch 3: waits until every rank's rows are here, and counts them.

@@ -18,12 +18,10 @@ namespace mori::internodev1 {
 struct ChunkParts {
     int parts;
 
-    static MORI_DEVICE ChunkParts of(const moriep_shape& shape, int64_t chunks, int blocks) {
+    static MORI_DEVICE ChunkParts of(const moriep_shape& shape, int chunks, int blocks) {
         if (shape.kernel_type != MORIEP_INTERNODE_V1LL || chunks < 1) return {1};
-        const int64_t parts = blocks / chunks;
-        return {parts < 1                     ? 1
-                : parts > MORIEP_CHUNK_TOKENS ? MORIEP_CHUNK_TOKENS
-                                              : static_cast<int>(parts)};
+        const int parts = blocks / chunks;
+        return {parts < 1 ? 1 : parts > MORIEP_CHUNK_TOKENS ? MORIEP_CHUNK_TOKENS : parts};
     }
 };
 
@@ -134,18 +132,26 @@ private:
 /// The packets of one of this rank's sections as rows to place on its node.
 class SectionRows : public Packets {
 public:
-    MORI_DEVICE SectionRows(const Operator& op,
-                            const Chunks& chunks,
-                            const moriep_dispatch_arguments& arguments,
-                            int section)
-        : Packets(arguments, op.block(op.rank()) + chunks.landing(section)),
-          chunks_(chunks),
+    MORI_DEVICE SectionRows(const moriep_dispatch_arguments& arguments, int section)
+        : Packets(arguments, landing(Operator(arguments.op), section)),
+          arguments_(arguments),
+          op_(arguments.op),
           section_(section) {}
+    MORI_DEVICE SectionRows reread() const {
+        return SectionRows(machine::reread(arguments_), section_);
+    }
 
-    MORI_DEVICE Route route(int64_t row) const { return chunks_.route(section_, row); }
+    MORI_DEVICE const moriep_dispatch_arguments& arguments() const { return arguments_; }
+    MORI_DEVICE const Operator& op() const { return op_; }
+    MORI_DEVICE Route route(int64_t row) const { return Chunks(op_).route(section_, row); }
 
 private:
-    const Chunks& chunks_;
+    static MORI_DEVICE uint64_t landing(const Operator& op, int section) {
+        return op.block(op.rank()) + Chunks(op).landing(section);
+    }
+
+    const moriep_dispatch_arguments& arguments_;
+    Operator op_;
     int section_;
 };
 

@@ -111,7 +111,6 @@ struct SumShared {
 /// The sum over the own node's ranks of what one route names, to `row` and `weights`.
 template <class Element>
 MORI_DEVICE void sumNode(const Warp& warp,
-                         const Operator& op,
                          const moriep_combine_arguments& arguments,
                          const Route& route,
                          PeerRow* rows,
@@ -119,6 +118,7 @@ MORI_DEVICE void sumNode(const Warp& warp,
                          uint64_t weights,
                          const RowParts& parts,
                          int part) {
+    const Operator op(arguments.op);
     const int topK = op.shape().top_k;
     const RowBuffer inputRows{op.layout().combine_input, arguments.row_bytes};
     const RowBuffer weightRows{op.layout().combine_input_weights, int64_t(topK) * 4};
@@ -143,13 +143,13 @@ MORI_DEVICE int rowsOfChunk(const Chunks& chunks, uint32_t epoch, int section, i
 }
 
 /// One write and one word back to the source of a chunk whose partial sums lie in staging memory.
-MORI_DEVICE void pushPartials(const Operator& op,
-                              const Chunks& chunks,
-                              const moriep_combine_arguments& arguments,
+MORI_DEVICE void pushPartials(const moriep_combine_arguments& arguments,
                               int section,
                               int chunk,
                               int rows,
                               const BlockOnce& once) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
     const uint32_t epoch = op.control()->epoch;
     const int source = Proxies(op).source(section);
     const int64_t packetBytes = packetOf(arguments).bytes;
@@ -168,47 +168,53 @@ MORI_DEVICE void pushPartials(const Operator& op,
     pushTransfer(op, MORIEP_VERB_COMBINE, transfer, arguments.timeout_ns, once);
 }
 
-/// The partial sums of one part of a chunk; the last part to finish sends the chunk.
+/// The last part of a chunk to finish sends it.
+MORI_DEVICE void finishPartials(
+    Block& block, const moriep_combine_arguments& arguments, int section, int chunk, int parts) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
+    block.once([&](const BlockWarp& first) {
+        if (!lastPart(first, parts, chunks.arrivals(section, chunk))) return;
+        const int rows = rowsOfChunk(chunks, op.control()->epoch, section, chunk);
+        first.elect([&](const BlockOnce& once) {
+            pushPartials(machine::reread(arguments), section, chunk, rows, once);
+        });
+    });
+}
+
+/// The partial sums of one part of a chunk.
 template <class Element>
 MORI_DEVICE void forwardChunk(Block& block,
-                              const Operator& op,
-                              const Chunks& chunks,
                               const moriep_combine_arguments& arguments,
                               const SumShared& shared,
                               int section,
                               int chunk,
                               int part,
                               int parts) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
     const Warp& warp = block.warp();
     const int rows = rowsOfChunk(chunks, op.control()->epoch, section, chunk);
     if (rows == 0) return;
     const CombinePacket packet = packetOf(arguments);
     const uint64_t staging = op.block(op.rank()) + chunks.combineStaging(section);
-    const Range mine = Range::part(rows, part, parts);
-    const RowParts rowParts =
-        RowParts::of(mine.end - mine.begin, arguments.row_bytes, block.warps());
-    const int64_t items = (mine.end - mine.begin) * rowParts.parts;
-    for (int64_t item = warp.index(); item < items; item += block.warps()) {
-        const int64_t row =
-            int64_t(chunk) * MORIEP_CHUNK_TOKENS + mine.begin + item / rowParts.parts;
+    const int begin = rows * part / parts;
+    const int mine = rows * (part + 1) / parts - begin;
+    const RowParts rowParts = RowParts::of(mine, arguments.row_bytes, block.warps());
+    for (int item = warp.index(); item < mine * rowParts.parts; item += block.warps()) {
+        const int row = chunk * MORIEP_CHUNK_TOKENS + begin + item / rowParts.parts;
         const uint64_t to = staging + static_cast<uint64_t>(row * packet.bytes);
         sumNode<Element>(warp,
-                         op,
-                         arguments,
+                         machine::reread(arguments),
                          chunks.route(section, row),
                          shared.rows,
                          to,
                          to + static_cast<uint64_t>(packet.weights),
                          rowParts,
-                         static_cast<int>(item % rowParts.parts));
+                         item % rowParts.parts);
     }
     block.publish();
-    block.once([&](const BlockWarp& first) {
-        if (!lastPart(first, parts, chunks.arrivals(section, chunk))) return;
-        first.elect([&](const BlockOnce& once) {
-            pushPartials(op, chunks, arguments, section, chunk, rows, once);
-        });
-    });
+    finishPartials(block, machine::reread(arguments), section, chunk, parts);
 }
 
 /// The partial sum of one of this rank's own tokens over its own node. A token that went nowhere
@@ -234,7 +240,7 @@ MORI_DEVICE void sumOwn(const Warp& warp,
         row = op.local(op.layout().own_partials) + static_cast<uint64_t>(token * packet.bytes);
         weights = row + static_cast<uint64_t>(packet.weights);
     }
-    sumNode<Element>(warp, op, arguments, routeOfToken(op, token), rows, row, weights, parts, part);
+    sumNode<Element>(warp, arguments, routeOfToken(op, token), rows, row, weights, parts, part);
 }
 
 /// Launch 3: partial sums of this node for tokens of others.
@@ -245,21 +251,14 @@ MORI_DEVICE void combineForward(Block& block, const moriep_combine_arguments& ar
     if (roundFailed(block, op, shared.failed)) return;
     const Chunks chunks(op);
     const Proxies proxies(op);
-    const int64_t all = int64_t(chunks.sections()) * chunks.count();
+    const int all = chunks.sections() * chunks.count();
     const int parts = ChunkParts::of(op.shape(), all, block.count()).parts;
-    for (int64_t item = block.index(); item < all * parts; item += block.count()) {
-        const int section = static_cast<int>(item / parts % chunks.sections());
-        const int chunk = static_cast<int>(item / parts / chunks.sections());
+    for (int item = block.index(); item < all * parts; item += block.count()) {
+        const int section = item / parts % chunks.sections();
+        const int chunk = item / parts / chunks.sections();
         if (proxies.source(section) < 0) continue;
-        forwardChunk<Element>(block,
-                              op,
-                              chunks,
-                              arguments,
-                              shared,
-                              section,
-                              chunk,
-                              static_cast<int>(item % parts),
-                              parts);
+        forwardChunk<Element>(
+            block, machine::reread(arguments), shared, section, chunk, item % parts, parts);
     }
 }
 
@@ -271,11 +270,10 @@ MORI_DEVICE void combineOwn(Block& block, const moriep_combine_arguments& argume
     if (roundFailed(block, op, shared.failed)) return;
     const Chunks chunks(op);
     const Warp& warp = block.warp();
-    const int64_t tokens = op.control()->token_count;
-    const int64_t warps = int64_t(block.count()) * block.warps();
-    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, static_cast<int>(warps));
-    for (int64_t item = int64_t(block.index()) * block.warps() + warp.index();
-         item < tokens * parts.parts;
+    const int tokens = op.control()->token_count;
+    const int warps = block.count() * block.warps();
+    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
+    for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
          item += warps) {
         sumOwn<Element>(warp,
                         op,
@@ -284,7 +282,7 @@ MORI_DEVICE void combineOwn(Block& block, const moriep_combine_arguments& argume
                         shared.rows,
                         item / parts.parts,
                         parts,
-                        static_cast<int>(item % parts.parts));
+                        item % parts.parts);
     }
 }
 
@@ -351,7 +349,7 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     const Warp& warp = block.warp();
     const int topK = op.shape().top_k;
     const int64_t hidden = arguments.call.hidden;
-    const int64_t tokens = control->token_count;
+    const int tokens = control->token_count;
     const bool failed = control->failed != 0;
     const CombinePacket packet = packetOf(arguments);
     const RowBuffer rowBuffer{0, packet.bytes};
@@ -360,13 +358,12 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     float* outputWeights = pointer<float>(op.local(op.layout().combine_output_weights));
     const SumShared shared = SumShared::of(block, op.shape());
 
-    const int64_t warps = int64_t(block.count()) * block.warps();
-    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, static_cast<int>(warps));
-    for (int64_t item = int64_t(block.index()) * block.warps() + warp.index();
-         item < tokens * parts.parts;
+    const int warps = block.count() * block.warps();
+    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
+    for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
          item += warps) {
         const int64_t token = item / parts.parts;
-        const int part = static_cast<int>(item % parts.parts);
+        const int part = item % parts.parts;
         const Range range = parts.range(hidden, Element::kBytes, part);
         const bool sumsWeights = part == 0 && arguments.call.has_weights != 0;
         if (failed) {

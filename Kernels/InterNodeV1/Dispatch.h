@@ -76,54 +76,45 @@ MORI_DEVICE int rowsInChunk(const Warp& warp,
     return __builtin_popcountll(remote);
 }
 
-/// One write and one word to each other node, for a chunk that lies packed in staging memory.
-MORI_DEVICE void pushChunk(const BlockWarp& first,
-                           const Operator& op,
-                           const Chunks& chunks,
-                           const moriep_dispatch_arguments& arguments,
-                           const uint64_t* nodes,
-                           int tokens,
-                           int chunk) {
+/// One write and one word to a node, for a chunk that lies packed in staging memory.
+MORI_DEVICE void pushChunk(const moriep_dispatch_arguments& arguments,
+                           int node,
+                           int chunk,
+                           int rows,
+                           const BlockOnce& once) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
+    const Proxies proxies(op);
     const uint32_t epoch = op.control()->epoch;
     const int64_t packetBytes = packetOf(arguments).bytes;
     const uint64_t begin =
         static_cast<uint64_t>(chunk) * static_cast<uint64_t>(MORIEP_CHUNK_TOKENS * packetBytes);
-    const Proxies proxies(op);
-    first.each(op.nodes() - 1, [&](int turn, const BlockOnce& once) {
-        // Every node starts with the one after itself, so that links share the load.
-        const int node = (op.node() + 1 + turn) % op.nodes();
-        const int rows = placeInChunk(nodes, tokens, node);
-        *chunks.chunkRows(node, chunk) = rows;
-        const ChunkCount count{chunksOf(op.control()->token_count), rows};
-        Transfer transfer{};
-        transfer.peer = proxies.proxy(node);
-        transfer.queue = chunk % op.shape().queue_pairs;  // of the chunk only (P8)
-        transfer.source = op.block(op.rank()) + chunks.staging(node) + begin;
-        transfer.destination = chunks.landing(proxies.sectionAt(node)) + begin;
-        transfer.bytes = rows * packetBytes;
-        transfer.hasWord = true;
-        // Pairs with awaitChunk in the proxy's dispatchForward.
-        transfer.word = chunks.chunkWord(epoch, proxies.sectionAt(node), chunk);
-        transfer.value = Signal{epoch, arguments.signature, count.count()}.word();
-        pushTransfer(op, MORIEP_VERB_DISPATCH, transfer, arguments.timeout_ns, once);
-    });
+    *chunks.chunkRows(node, chunk) = rows;
+    const ChunkCount count{chunksOf(op.control()->token_count), rows};
+    Transfer transfer{};
+    transfer.peer = proxies.proxy(node);
+    transfer.queue = chunk % op.shape().queue_pairs;  // of the chunk only (P8)
+    transfer.source = op.block(op.rank()) + chunks.staging(node) + begin;
+    transfer.destination = chunks.landing(proxies.sectionAt(node)) + begin;
+    transfer.bytes = rows * packetBytes;
+    transfer.hasWord = true;
+    // Pairs with awaitChunk in the proxy's dispatchForward.
+    transfer.word = chunks.chunkWord(epoch, proxies.sectionAt(node), chunk);
+    transfer.value = Signal{epoch, arguments.signature, count.count()}.word();
+    pushTransfer(op, MORIEP_VERB_DISPATCH, transfer, arguments.timeout_ns, once);
 }
 
-/// Packs one part of a chunk; the last part to finish hands the chunk to the proxy thread.
-MORI_DEVICE void sendChunk(Block& block,
-                           const Operator& op,
-                           const Chunks& chunks,
+/// The set of nodes of each of a chunk's tokens. `keeps`: combine will ask for them.
+MORI_DEVICE void findNodes(Block& block,
                            const moriep_dispatch_arguments& arguments,
                            const SendShared& shared,
-                           int chunk,
-                           int part,
-                           int parts) {
+                           int64_t first,
+                           int tokens,
+                           bool keeps) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
     const Warp& warp = block.warp();
-    const int64_t first = int64_t(chunk) * MORIEP_CHUNK_TOKENS;
-    const int64_t left = op.control()->token_count - first;
-    const int tokens = static_cast<int>(left < MORIEP_CHUNK_TOKENS ? left : MORIEP_CHUNK_TOKENS);
-    const OwnTokens own(op, arguments);
-    block.sync();  // every warp is done with the chunk before
+    const OwnTokens own(arguments);
     for (int token = warp.index(); token < tokens; token += block.warps()) {
         const int* experts = own.experts(first + token);
         const uint64_t set = warp.combineBits(op.shape().top_k, [&](int k) {
@@ -132,24 +123,77 @@ MORI_DEVICE void sendChunk(Block& block,
         });
         warp.elect([&](const WarpOnce&) {
             shared.nodes[token] = set;
-            if (part == 0) *chunks.destinationNodes(first + token) = set;
+            if (keeps) *chunks.destinationNodes(first + token) = set;
         });
     }
-    block.sync();
-    const Range mine = Range::part(tokens, part, parts);
-    const int64_t rows = mine.end - mine.begin;
-    const RowParts rowParts = RowParts::of(rows, arguments.row_bytes, block.warps());
-    for (int64_t item = warp.index(); item < rows * rowParts.parts; item += block.warps()) {
-        const int inChunk = static_cast<int>(mine.begin + item / rowParts.parts);
-        const int rowPart = static_cast<int>(item % rowParts.parts);
-        const int count = rowsInChunk(warp, op, chunks, shared, first, inChunk, rowPart == 0);
-        packToken(warp, op, arguments, first + inChunk, shared.rows, count, rowParts, rowPart);
-    }
-    block.publish();
+}
+
+/// Packs part of one token's row for each other node that it goes to.
+MORI_DEVICE void packInChunk(const Warp& warp,
+                             const moriep_dispatch_arguments& arguments,
+                             const SendShared& shared,
+                             int64_t first,
+                             int inChunk,
+                             const RowParts& parts,
+                             int part) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
+    const int count = rowsInChunk(warp, op, chunks, shared, first, inChunk, part == 0);
+    packToken(warp, machine::reread(arguments), first + inChunk, shared.rows, count, parts, part);
+}
+
+/// Tokens of a chunk of this rank's.
+MORI_DEVICE int tokensOfChunk(const Operator& op, int chunk) {
+    return smaller(op.control()->token_count - chunk * MORIEP_CHUNK_TOKENS, MORIEP_CHUNK_TOKENS);
+}
+
+/// The last part of a chunk to finish hands it to the proxy thread.
+MORI_DEVICE void finishChunk(Block& block,
+                             const moriep_dispatch_arguments& arguments,
+                             const SendShared& shared,
+                             int chunk,
+                             int parts) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
     block.once([&](const BlockWarp& warp) {
         if (!lastPart(warp, parts, chunks.arrivals(chunks.sections(), chunk))) return;
-        pushChunk(warp, op, chunks, arguments, shared.nodes, tokens, chunk);
+        const int tokens = tokensOfChunk(op, chunk);
+        warp.each(op.nodes() - 1, [&](int turn, const BlockOnce& once) {
+            // Every node starts with the one after itself, so that links share the load.
+            const int node = (op.node() + 1 + turn) % op.nodes();
+            const int rows = placeInChunk(shared.nodes, tokens, node);
+            pushChunk(machine::reread(arguments), node, chunk, rows, once);
+        });
     });
+}
+
+/// Packs one part of a chunk, and sends the chunk if it is the last.
+MORI_DEVICE void sendChunk(Block& block,
+                           const moriep_dispatch_arguments& arguments,
+                           const SendShared& shared,
+                           int chunk,
+                           int part,
+                           int parts) {
+    const Warp& warp = block.warp();
+    const int64_t first = int64_t(chunk) * MORIEP_CHUNK_TOKENS;
+    const int tokens = tokensOfChunk(Operator(arguments.op), chunk);
+    block.sync();  // every warp is done with the chunk before
+    findNodes(block, arguments, shared, first, tokens, part == 0);
+    block.sync();
+    const int begin = tokens * part / parts;
+    const int rows = tokens * (part + 1) / parts - begin;
+    const RowParts rowParts = RowParts::of(rows, arguments.row_bytes, block.warps());
+    for (int item = warp.index(); item < rows * rowParts.parts; item += block.warps()) {
+        packInChunk(warp,
+                    machine::reread(arguments),
+                    shared,
+                    first,
+                    begin + item / rowParts.parts,
+                    rowParts,
+                    item % rowParts.parts);
+    }
+    block.publish();
+    finishChunk(block, machine::reread(arguments), shared, chunk, parts);
 }
 
 /// Launch 2: sends this rank's tokens to other nodes.
@@ -157,10 +201,10 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     const Operator op(arguments.op);
     const SendShared shared = SendShared::of(block, op);
     if (roundFailed(block, op, shared.failed)) return;
-    const Chunks chunks(op);
-    const int64_t tokens = op.control()->token_count;
+    const int tokens = op.control()->token_count;
     if (op.nodes() == 1) {
         // Combine asks only whether a token went anywhere.
+        const Chunks chunks(op);
         const Range range = Range::part(tokens, block.index(), block.count());
         block.warp().lanes(range.end - range.begin,
                            [&](int64_t i) { *chunks.destinationNodes(range.begin + i) = 1; });
@@ -170,7 +214,7 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     const int count = tokens > 0 ? chunksOf(tokens) : 1;
     const int parts = ChunkParts::of(op.shape(), count, block.count()).parts;
     for (int item = block.index(); item < count * parts; item += block.count()) {
-        sendChunk(block, op, chunks, arguments, shared, item / parts, item % parts, parts);
+        sendChunk(block, machine::reread(arguments), shared, item / parts, item % parts, parts);
     }
 }
 
@@ -181,7 +225,7 @@ MORI_DEVICE void dispatchPlace(Block& block, const moriep_dispatch_arguments& ar
     uint32_t* answer = block.shared<uint32_t>(1);
     if (roundFailed(block, op, answer)) return;
     const Range range = Range::part(op.control()->token_count, block.index(), block.count());
-    placeRows(block, op, arguments, OwnTokens(op, arguments), range, shared);
+    placeRows(block, OwnTokens(arguments), range, shared);
     // The words that cover these rows are stored by the last block of dispatchForward.
     block.publish();
 }

@@ -74,12 +74,12 @@ struct ForwardShared {
 
 /// Waits for one chunk and tells the whole block how many rows it has; -1: the round is void.
 MORI_DEVICE int awaitChunk(Block& block,
-                           const Operator& op,
-                           const Chunks& chunks,
                            const moriep_dispatch_arguments& arguments,
                            const ForwardShared& shared,
                            int section,
                            int chunk) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
     const uint32_t epoch = op.control()->epoch;
     const int source = Proxies(op).source(section);
     const Signal expected{epoch, arguments.signature, 0};
@@ -88,25 +88,19 @@ MORI_DEVICE int awaitChunk(Block& block,
     block.sync();  // every warp has read the answer before
     block.once([&](const BlockWarp& first) {
         first.any(1, [&](int, const BlockOnce& once) {
-            // The first chunk's word says how many there are.
-            // Pairs with pushChunk of the section's source.
-            const uint64_t* begin = chunks.own(chunks.chunkWord(epoch, section, 0));
-            Verdict verdict = awaitSignal(op, begin, source, expected, timeout, waking);
-            ChunkCount count = ChunkCount::of(verdict.found);
-            if (verdict.came() && chunk > 0 && chunk < count.chunks) {
-                const uint64_t* word = chunks.own(chunks.chunkWord(epoch, section, chunk));
+            // The first chunk's word says how many there are; then that of the chunk itself.
+            Verdict verdict;
+            ChunkCount count;
+            for (int at = 0;; at = chunk) {
+                // Pairs with pushChunk of the section's source.
+                const uint64_t* word = chunks.own(chunks.chunkWord(epoch, section, at));
                 verdict = awaitSignal(op, word, source, expected, timeout, waking);
                 count = ChunkCount::of(verdict.found);
+                if (!verdict.came() || at == chunk || chunk >= count.chunks) break;
             }
             *shared.rows = !verdict.came() ? -1 : chunk < count.chunks ? count.rows : 0;
             if (verdict.came()) return false;
-            failWait(op,
-                     MORIEP_PHASE_DISPATCH_FORWARD,
-                     MORIEP_VERB_DISPATCH,
-                     epoch,
-                     verdict,
-                     source,
-                     once);
+            failWait(op, MORIEP_PHASE_DISPATCH_FORWARD, MORIEP_VERB_DISPATCH, verdict, once);
             return true;
         });
         machine::acquireSystem();
@@ -115,40 +109,52 @@ MORI_DEVICE int awaitChunk(Block& block,
     return *shared.rows;
 }
 
-/// Launch 4: places the packets of other nodes on this rank's node; the last block tells its ranks
-/// how many rows this one placed at each, its own included.
-MORI_DEVICE void dispatchForward(Block& block, const moriep_dispatch_arguments& arguments) {
+/// Waits for a part of a chunk and places its packets. Sections take turns, because their chunks
+/// come side by side. False: the round is void.
+MORI_DEVICE bool forwardPart(Block& block,
+                             const moriep_dispatch_arguments& arguments,
+                             const ForwardShared& shared,
+                             int item,
+                             int parts) {
+    const Operator op(arguments.op);
+    const int sections = Chunks(op).sections();
+    const int section = item / parts % sections;
+    const int chunk = item / parts / sections;
+    if (Proxies(op).source(section) < 0) return true;
+    const int rows = awaitChunk(block, machine::reread(arguments), shared, section, chunk);
+    if (rows < 0) return false;
+    if (rows == 0) return true;
+    Range range = Range::part(rows, item % parts, parts);
+    range.begin += int64_t(chunk) * MORIEP_CHUNK_TOKENS;
+    range.end += int64_t(chunk) * MORIEP_CHUNK_TOKENS;
+    placeRows(block, SectionRows(machine::reread(arguments), section), range, shared.placement);
+    return true;
+}
+
+/// Tells the node's ranks how many rows this one placed at each, its own included.
+MORI_DEVICE void finishForward(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
     moriep_control* control = op.control();
-    const ForwardShared shared = ForwardShared::of(block, op);
-    if (roundFailed(block, op, shared.failed)) return;
-    const Chunks chunks(op);
-    const Proxies proxies(op);
-    const uint32_t epoch = control->epoch;
-    const int64_t all = int64_t(chunks.sections()) * chunks.count();
-    const int parts = ChunkParts::of(op.shape(), all, block.count()).parts;
-    for (int64_t item = block.index(); item < all * parts; item += block.count()) {
-        // Sections take turns: their chunks come side by side.
-        const int part = static_cast<int>(item % parts);
-        const int section = static_cast<int>(item / parts % chunks.sections());
-        const int chunk = static_cast<int>(item / parts / chunks.sections());
-        if (proxies.source(section) < 0) continue;
-        const int rows = awaitChunk(block, op, chunks, arguments, shared, section, chunk);
-        if (rows < 0) break;
-        if (rows == 0) continue;
-        Range range = Range::part(rows, part, parts);
-        range.begin += int64_t(chunk) * MORIEP_CHUNK_TOKENS;
-        range.end += int64_t(chunk) * MORIEP_CHUNK_TOKENS;
-        const SectionRows source(op, chunks, arguments, section);
-        placeRows(block, op, arguments, source, range, shared.placement);
-    }
-
-    block.publish();
     block.once([&](const BlockWarp& first) {
         if (!lastBlock(first, block, &control->forward_blocks_finished)) return;
         if (op.failed()) return;
-        signalPlaced(first, op, arguments, epoch);
+        signalPlaced(first, op, arguments, control->epoch);
     });
+}
+
+/// Launch 4: places the packets of other nodes on this rank's node; the last block tells its ranks.
+MORI_DEVICE void dispatchForward(Block& block, const moriep_dispatch_arguments& arguments) {
+    const Operator op(arguments.op);
+    const ForwardShared shared = ForwardShared::of(block, op);
+    if (roundFailed(block, op, shared.failed)) return;
+    const Chunks chunks(op);
+    const int all = chunks.sections() * chunks.count();
+    const int parts = ChunkParts::of(op.shape(), all, block.count()).parts;
+    for (int item = block.index(); item < all * parts; item += block.count()) {
+        if (!forwardPart(block, machine::reread(arguments), shared, item, parts)) break;
+    }
+    block.publish();
+    finishForward(block, machine::reread(arguments));
 }
 
 }  // namespace mori::internodev1

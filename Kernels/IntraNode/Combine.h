@@ -102,7 +102,7 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     const Warp& warp = block.warp();
     const int64_t hidden = arguments.call.hidden;
     const bool external = arguments.input != 0;
-    const int64_t tokens = control->token_count;
+    const int tokens = control->token_count;
     const bool failed = control->failed != 0;
     const RowBuffer inputRows{layout.combine_input, arguments.row_bytes};
     const RowBuffer weightRows{layout.combine_input_weights, int64_t(shape.top_k) * 4};
@@ -111,13 +111,12 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     PeerRow* rows = block.shared<PeerRow>(int64_t(block.warps()) * maxDestinations(shape)) +
                     warp.index() * maxDestinations(shape);
 
-    const int64_t warps = int64_t(block.count()) * block.warps();
-    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, static_cast<int>(warps));
-    for (int64_t item = int64_t(block.index()) * block.warps() + warp.index();
-         item < tokens * parts.parts;
+    const int warps = block.count() * block.warps();
+    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
+    for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
          item += warps) {
         const int64_t token = item / parts.parts;
-        const int part = static_cast<int>(item % parts.parts);
+        const int part = item % parts.parts;
         const Range range = parts.range(hidden, Element::kBytes, part);
         if (failed) {
             fillVoid<Element>(warp, output + token * hidden, range);

@@ -28,7 +28,7 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     const uint32_t epoch = control->epoch;
     const PlacementShared shared = PlacementShared::of(block, op);
     const Range tokens = Range::part(control->token_count, block.index(), block.count());
-    placeRows(block, op, arguments, OwnTokens(op, arguments), tokens, shared);
+    placeRows(block, OwnTokens(arguments), tokens, shared);
 
     // Every warp's rows are visible before the block counts itself done.
     block.publish();

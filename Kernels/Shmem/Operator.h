@@ -11,6 +11,10 @@ class Operator {
 public:
     explicit MORI_DEVICE Operator(const moriep_operator& fields) : fields_(fields) {}
 
+    /// The same operator, its fields read again (see machine::reread). They are the first thing in
+    /// the arguments of every kernel.
+    MORI_DEVICE Operator reread() const { return Operator(machine::reread(fields_)); }
+
     MORI_DEVICE int rank() const { return fields_.rank; }
     MORI_DEVICE int slot() const { return fields_.slot; }
     MORI_DEVICE int worldSize() const { return fields_.shape.world_size; }
@@ -159,5 +163,7 @@ private:
 
     const moriep_operator& fields_;
 };
+static_assert(offsetof(moriep_dispatch_arguments, op) == 0);
+static_assert(offsetof(moriep_combine_arguments, op) == 0);
 
 }  // namespace mori

@@ -21,7 +21,6 @@ MORI_DEVICE CombinePacket packetOf(const moriep_combine_arguments& arguments) {
 /// Writes part of one of this rank's tokens into `count` packets; part 0 has everything but the
 /// row. The token is read once. `rows` names sections by their address.
 MORI_DEVICE void packToken(const Warp& warp,
-                           const Operator& op,
                            const moriep_dispatch_arguments& arguments,
                            int64_t token,
                            const PeerRow* rows,
@@ -30,7 +29,8 @@ MORI_DEVICE void packToken(const Warp& warp,
                            int part) {
     if (count == 0) return;
     const DispatchPacket packet = packetOf(arguments);
-    const OwnTokens own(op, arguments);
+    const OwnTokens own(arguments);
+    const Operator& op = own.op();
     const int start = op.rank() % count;
     const auto send = [&](int64_t field, const void* from, Range bytes) {
         const RowBuffer buffer{static_cast<uint64_t>(field), packet.bytes};

@@ -6,8 +6,9 @@
 //   3. route     a slot for each row
 //   4. copy      each row is read once and stored to all its ranks
 //
-// `Source` says what is placed: experts(row), source(row), route(row), and the bytes of a row by
-// tokens(row), weights(row), scales(row).
+// `Source` says what is placed, for which arguments(): experts(row), source(row), route(row), and
+// the bytes of a row by tokens(row), weights(row), scales(row). Each step begins with
+// source.reread().
 #pragma once
 
 #include "Shmem/Rows.h"
@@ -45,9 +46,12 @@ MORI_SHARED uint64_t placementSharedBytes(const moriep_shape& shape, int warps) 
 /// This rank's own tokens as rows to place.
 class OwnTokens {
 public:
-    MORI_DEVICE OwnTokens(const Operator& op, const moriep_dispatch_arguments& arguments)
-        : op_(op), arguments_(arguments) {}
+    explicit MORI_DEVICE OwnTokens(const moriep_dispatch_arguments& arguments)
+        : arguments_(arguments), op_(arguments.op) {}
+    MORI_DEVICE OwnTokens reread() const { return OwnTokens(machine::reread(arguments_)); }
 
+    MORI_DEVICE const moriep_dispatch_arguments& arguments() const { return arguments_; }
+    MORI_DEVICE const Operator& op() const { return op_; }
     MORI_DEVICE const int* experts(int64_t token) const {
         return pointer<const int>(arguments_.indices) + token * op_.shape().top_k;
     }
@@ -66,18 +70,15 @@ public:
     }
 
 private:
-    const Operator& op_;
     const moriep_dispatch_arguments& arguments_;
+    Operator op_;
 };
 
 /// Step 1: the set of ranks of each row, and how many rows this block has for each rank.
 template <class Source>
-MORI_DEVICE void countRows(const Warp& warp,
-                           const Operator& op,
-                           const Source& source,
-                           Range range,
-                           int warps,
-                           const PlacementShared& shared) {
+MORI_DEVICE void countRows(
+    const Warp& warp, const Source& source, Range range, int warps, const PlacementShared& shared) {
+    const Operator& op = source.op();
     for (int64_t row = range.begin + warp.index(); row < range.end; row += warps) {
         const int* experts = source.experts(row);
         const Route route = source.route(row);
@@ -116,12 +117,9 @@ MORI_DEVICE void reserveSlots(const BlockWarp& first,
 
 /// Step 3: a slot for each row of this block, and the row's source beside it.
 template <class Source>
-MORI_DEVICE void assignSlots(const Warp& warp,
-                             const Operator& op,
-                             const Source& source,
-                             Range range,
-                             int warps,
-                             const PlacementShared& shared) {
+MORI_DEVICE void assignSlots(
+    const Warp& warp, const Source& source, Range range, int warps, const PlacementShared& shared) {
+    const Operator& op = source.op();
     for (int64_t row = range.begin + warp.index(); row < range.end; row += warps) {
         const Route route = source.route(row);
         const int from = source.source(row);
@@ -146,55 +144,50 @@ MORI_DEVICE void assignSlots(const Warp& warp,
     }
 }
 
-/// Step 4: each row is read once and stored to all its ranks.
+/// Step 4: each row is read once and stored to all its ranks. One part of one row.
 template <class Source>
-MORI_DEVICE void copyRows(const Warp& warp,
-                          const Operator& op,
-                          const moriep_dispatch_arguments& arguments,
-                          const Source& source,
-                          Range range,
-                          int warps,
-                          const PlacementShared& shared) {
+MORI_DEVICE void copyRow(const Warp& warp,
+                         const Source& source,
+                         int64_t row,
+                         const RowParts& parts,
+                         int part,
+                         PeerRow* rows) {
+    const moriep_dispatch_arguments& arguments = source.arguments();
+    const Operator& op = source.op();
     const moriep_layout& layout = op.layout();
     const int64_t idBytes = int64_t(op.shape().top_k) * 4;
-    const RowBuffer tokenRows{layout.received_tokens, arguments.row_bytes};
-    const RowBuffer weightRows{layout.received_weights, idBytes};
-    const RowBuffer scaleRows{layout.received_scales, arguments.call.scale_bytes};
-    const RowBuffer indexRows{layout.received_indices, idBytes};
-    const int64_t rows = range.end - range.begin;
-    const RowParts parts = RowParts::of(rows, arguments.row_bytes, warps);
-    for (int64_t item = warp.index(); item < rows * parts.parts; item += warps) {
-        const int64_t row = range.begin + item / parts.parts;
-        const int part = static_cast<int>(item % parts.parts);
-        const int count =
-            rowsOfRoute(warp, source.route(row), shared.rows, [&](int rank, int slot) {
-                return PeerRow{op.block(rank), slot};
-            });
-        if (count == 0) continue;
-        const int start = op.rank() % count;
-        const auto send = [&](const RowBuffer& buffer, const void* from, Range bytes) {
-            const int64_t length = bytes.end - bytes.begin;
-            warp.copyToMany(shared.rows, count, start, buffer, from, bytes.begin, length);
-        };
-        if (part == 0) {
-            send(indexRows, source.experts(row), {0, indexRows.stride});
-            if (arguments.weights != 0) {
-                send(weightRows, source.weights(row), {0, weightRows.stride});
-            }
-            if (arguments.scales != 0) send(scaleRows, source.scales(row), {0, scaleRows.stride});
+    const int count = rowsOfRoute(warp, source.route(row), rows, [&](int rank, int slot) {
+        return PeerRow{op.block(rank), slot};
+    });
+    if (count == 0) return;
+    const int start = op.rank() % count;
+    const auto send = [&](uint64_t offset, int64_t stride, const void* from, Range bytes) {
+        const int64_t length = bytes.end - bytes.begin;
+        warp.copyToMany(rows, count, start, {offset, stride}, from, bytes.begin, length);
+    };
+    if (part == 0) {
+        send(layout.received_indices, idBytes, source.experts(row), {0, idBytes});
+        if (arguments.weights != 0) {
+            send(layout.received_weights, idBytes, source.weights(row), {0, idBytes});
         }
-        send(tokenRows, source.tokens(row), parts.range(arguments.row_bytes, 1, part));
+        if (arguments.scales != 0) {
+            const int64_t bytes = arguments.call.scale_bytes;
+            send(layout.received_scales, bytes, source.scales(row), {0, bytes});
+        }
     }
+    send(layout.received_tokens,
+         arguments.row_bytes,
+         source.tokens(row),
+         parts.range(arguments.row_bytes, 1, part));
 }
 
 /// Places the rows of one block; every warp of it calls this.
 template <class Source>
 MORI_DEVICE void placeRows(Block& block,
-                           const Operator& op,
-                           const moriep_dispatch_arguments& arguments,
                            const Source& source,
                            Range range,
                            const PlacementShared& shared) {
+    const Operator& op = source.op();
     const Warp& warp = block.warp();
     block.once([&](const BlockWarp& first) {
         first.lanes(op.reachable().count, [&](int64_t place) {
@@ -203,14 +196,19 @@ MORI_DEVICE void placeRows(Block& block,
         });
     });
     block.sync();
-    countRows(warp, op, source, range, block.warps(), shared);
+    countRows(warp, source.reread(), range, block.warps(), shared);
     block.sync();
     block.once(
         [&](const BlockWarp& first) { reserveSlots(first, op, op.control()->epoch, shared); });
     block.sync();
-    assignSlots(warp, op, source, range, block.warps(), shared);
+    assignSlots(warp, source.reread(), range, block.warps(), shared);
     block.sync();
-    copyRows(warp, op, arguments, source, range, block.warps(), shared);
+    const int rows = static_cast<int>(range.end - range.begin);
+    const RowParts parts = RowParts::of(rows, source.arguments().row_bytes, block.warps());
+    for (int item = warp.index(); item < rows * parts.parts; item += block.warps()) {
+        const int64_t row = range.begin + item / parts.parts;
+        copyRow(warp, source.reread(), row, parts, item % parts.parts, shared.rows);
+    }
 }
 
 /// The last block of a dispatch tells the reachable ranks how many rows this rank placed at each.

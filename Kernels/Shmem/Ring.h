@@ -40,11 +40,12 @@ MORI_DEVICE void encodeDescriptor(const Operator& op,
 
 /// Hands one transfer to the proxy; its payload was published before. Waits for room in the ring
 /// if need be, and for nothing else.
-MORI_DEVICE void pushTransfer(const Operator& op,
+MORI_DEVICE void pushTransfer(const Operator& caller,
                               int verb,
                               const Transfer& transfer,
                               uint64_t callTimeout,
                               const BlockOnce& once) {
+    const Operator op = caller.reread();
     moriep_control* control = op.control();
     const int ring = transfer.peer % op.shape().rings;
     const uint32_t entries = static_cast<uint32_t>(op.shape().ring_entries);
@@ -63,22 +64,20 @@ MORI_DEVICE void pushTransfer(const Operator& op,
     if (!verdict.came()) {
         // The entry is still the proxy's: nothing can be stored there. The ticket stays empty, the
         // proxy stops at it, and the rings begin anew with the world (P17).
-        failWait(op, MORIEP_PHASE_RING, verb, control->epoch, verdict, op.rank(), once);
+        failWait(op, MORIEP_PHASE_RING, verb, verdict, once);
         return;
     }
     const uint64_t lap = (ticket / entries & 1) ^ 1;
     uint64_t words[MORIEP_DESCRIPTOR_WORDS];
-    encodeDescriptor(op, verb, transfer, control->phase + 1, lap, words);
-    machine::storeDescriptor(op.descriptor(ring, ticket), words, once);
-    machine::ringDoorbell(op.doorbell(), once);
+    const Operator again = caller.reread();
+    encodeDescriptor(again, verb, transfer, again.control()->phase + 1, lap, words);
+    machine::storeDescriptor(again.descriptor(ring, ticket), words, once);
+    machine::ringDoorbell(again.doorbell(), once);
 }
 
 /// Waits until the network has read everything that this slot gave it: then the staging memory may
 /// be stored to again. At the start of a dispatch, when it has long happened (P13).
-MORI_DEVICE bool awaitStaging(const BlockWarp& warp,
-                              const Operator& op,
-                              uint32_t epoch,
-                              uint64_t callTimeout) {
+MORI_DEVICE bool awaitStaging(const BlockWarp& warp, const Operator& op, uint64_t callTimeout) {
     if (op.shape().rings == 0) return true;
     const uint32_t pushed = op.control()->descriptors;
     const bool failed = warp.any(1, [&](int, const BlockOnce& once) {
@@ -93,7 +92,7 @@ MORI_DEVICE bool awaitStaging(const BlockWarp& warp,
                           return uint32_t(word >> 32) == pushed ? Look::came : Look::notYet;
                       });
         if (verdict.came()) return false;
-        failWait(op, MORIEP_PHASE_STAGING, MORIEP_VERB_DISPATCH, epoch, verdict, op.rank(), once);
+        failWait(op, MORIEP_PHASE_STAGING, MORIEP_VERB_DISPATCH, verdict, once);
         return true;
     });
     warp.sync();

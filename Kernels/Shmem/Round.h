@@ -52,7 +52,7 @@ MORI_DEVICE void dispatchBegin(Block& block, const moriep_dispatch_arguments& ar
         });
         warp.sync();
         if (control->failed != 0) return;
-        if (!awaitStaging(warp, op, epoch, arguments.timeout_ns)) return;
+        if (!awaitStaging(warp, op, arguments.timeout_ns)) return;
         // Nobody combined the round before, so no handshake says that the peers are done with what
         // this round stores to.
         if (!wasCombined) barrier(warp, op, epoch, arguments.timeout_ns);

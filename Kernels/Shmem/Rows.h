@@ -52,24 +52,29 @@ MORI_DEVICE int rowsOfRoute(const Warp& warp, const Route& route, PeerRow* rows,
 struct RowParts {
     int parts;
 
-    /// Parts of at least `kMinimumBytes`, no more than give each warp one.
+    /// Parts of at least `kMinimumBytes`, no more than give each warp one. (32-bit arithmetic: GPUs
+    /// divide 64 bits by a long subroutine.)
     static MORI_DEVICE RowParts of(int64_t rows, int64_t rowBytes, int warps) {
         constexpr int64_t kMinimumBytes = 1024;
         if (rows <= 0 || rows >= warps) return {1};
-        const int64_t wanted = warps / rows;
-        const int64_t most = rowBytes / kMinimumBytes > 1 ? rowBytes / kMinimumBytes : 1;
-        return {static_cast<int>(wanted < most ? wanted : most)};
+        const int wanted = warps / static_cast<int>(rows);
+        const int most = static_cast<int>(rowBytes / kMinimumBytes);
+        return {most < 1 ? 1 : smaller(wanted, most)};
     }
 
     /// Elements of one part: a multiple of 16 bytes' worth, but for the last.
     MORI_DEVICE Range range(int64_t elements, int elementBytes, int part) const {
-        const int64_t grain = 16 / elementBytes;
-        const int64_t grains = (elements + grain - 1) / grain;
-        Range range = Range::part(grains, part, parts);
-        range.begin *= grain;
-        range.end = range.end * grain < elements ? range.end * grain : elements;
-        return range;
+        const int grain = 16 / elementBytes;
+        const int grains = static_cast<int>((elements + grain - 1) / grain);
+        const int each = grains / parts;
+        const int more = grains % parts;  // so many parts have one more
+        const int64_t begin = int64_t(part * each + smaller(part, more)) * grain;
+        const int64_t end = begin + int64_t(each + (part < more ? 1 : 0)) * grain;
+        return {smaller64(begin, elements), smaller64(end, elements)};
     }
+
+private:
+    static MORI_DEVICE int64_t smaller64(int64_t a, int64_t b) { return a < b ? a : b; }
 };
 
 /// Counts one of `parts` finished and tells, in every lane, whether it was the last, which then may

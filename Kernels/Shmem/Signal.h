@@ -95,7 +95,7 @@ MORI_DEVICE Verdict awaitWord(
             const uint64_t now = machine::now();
             if (start == 0) start = now;
             verdict.waited = now - start;
-            const AbortWord abort = AbortWord::look(op);
+            const AbortWord abort = AbortWord::look(op.reread());
             // Whatever ends the wait, the word is read once more: a process that was stopped
             // wakes up late and finds that its peer had long answered.
             if (abort.word != 0) {
@@ -168,22 +168,19 @@ MORI_DEVICE uint64_t timeoutOf(const Operator& op, uint64_t call) {
 }
 
 /// Makes the round void because of one failed wait; `verb` tells where the calls are.
-MORI_DEVICE void failWait(const Operator& op,
-                          int phase,
-                          int verb,
-                          uint32_t epoch,
-                          const Verdict& verdict,
-                          int peer,
-                          const WarpOnce& once) {
+MORI_DEVICE void failWait(
+    const Operator& caller, int phase, int verb, const Verdict& verdict, const WarpOnce& once) {
+    const Operator op = caller.reread();
+    const uint32_t epoch = op.control()->epoch;
     machine::acquireSystem();
     // The call of a rank on another node is out of reach.
-    const bool quotes = verdict.reason == MORIEP_FAILURE_OTHER_CALL && op.isReachable(peer);
+    const bool quotes = verdict.reason == MORIEP_FAILURE_OTHER_CALL && op.isReachable(verdict.peer);
     failRound(op,
               phase,
               epoch,
               verdict,
               op.callRecord(verb, epoch, op.rank()),
-              quotes ? op.callRecord(verb, epoch, peer) : nullptr,
+              quotes ? op.callRecord(verb, epoch, verdict.peer) : nullptr,
               once);
 }
 
@@ -206,7 +203,7 @@ MORI_DEVICE bool awaitSignals(const BlockWarp& warp,
         if (address == nullptr) return false;
         const Verdict verdict = awaitSignal(op, address, peer(i), expected, timeout, waking);
         if (verdict.came()) return false;
-        failWait(op, phase, verb, expected.epoch, verdict, peer(i), once);
+        failWait(op, phase, verb, verdict, once);
         return true;
     });
     machine::acquireSystem();

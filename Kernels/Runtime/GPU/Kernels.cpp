@@ -3,24 +3,6 @@
 
 #include "Runtime/BlockMemory.h"
 
-namespace {
-
-/// A kernel's arguments where the launch put them. They are large, and a parameter whose address is
-/// taken would be copied into every lane's own memory.
-template <class Arguments>
-MORI_DEVICE const Arguments& inPlace(const Arguments& passed) {
-#if MORI_MACHINE_AMD
-    // The only parameter of a kernel is the beginning of its argument segment.
-    (void)passed;
-    using Segment = const __attribute__((address_space(4))) Arguments;
-    return *(const Arguments*)(Segment*)__builtin_amdgcn_kernarg_segment_ptr();
-#else
-    return passed;
-#endif
-}
-
-}  // namespace
-
 #if MORI_MACHINE_NVIDIA
 #define MORI_ARGUMENTS(verb) const __grid_constant__ moriep_##verb##_arguments arguments
 #else
@@ -33,7 +15,7 @@ MORI_DEVICE const Arguments& inPlace(const Arguments& passed) {
         using namespace mori;                                                                   \
         begin;                                                                                  \
         Block block;                                                                            \
-        __VA_ARGS__(block, inPlace(arguments));                                                 \
+        __VA_ARGS__(block, machine::reread(arguments));                                         \
     }
 #define MORI_ONE_WARP(name, verb, function) MORI_ENTRY(name, verb, 1, , function)
 #define MORI_GRID(name, verb, function) \
