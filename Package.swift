@@ -114,7 +114,9 @@ let package = Package(
             swiftSettings: .strict),
         .testTarget(
             name: "MoriDeviceTests",
-            dependencies: ["CHIP", "MoriDevice", "MoriOracle", "MoriTestSupport"],
+            dependencies: [
+                "CHIP", "MoriDevice", "MoriHostKernels", "MoriOracle", "MoriTestSupport",
+            ],
             swiftSettings: .strict),
         .target(name: "CAllocationCount", path: "Tests/CAllocationCount"),
         .testTarget(

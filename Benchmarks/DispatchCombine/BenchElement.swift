@@ -8,6 +8,15 @@ protocol BenchElement: TensorElement, Equatable {
     init(nearest value: Float)
     var value: Float { get }
     var bits: UInt32 { get }
+    /// A row as a tensor of this type holds it.
+    static func rounded(_ row: [Float]) -> [Self]
+    /// The same in fp32, exact.
+    static func widened(_ row: [Self]) -> [Float]
+}
+
+extension BenchElement {
+    static func rounded(_ row: [Float]) -> [Self] { RowMath.map(row) { Self(nearest: $0) } }
+    static func widened(_ row: [Self]) -> [Float] { RowMath.map(row) { $0.value } }
 }
 
 extension BFloat16: BenchElement {
@@ -36,24 +45,25 @@ extension Float: BenchElement {
 enum RowMath {
     /// A row as a tensor of this type holds it.
     static func rounded<Element: BenchElement>(_ row: [Float]) -> [Element] {
-        map(row) { Element(nearest: $0) }
+        Element.rounded(row)
     }
 
     /// What a rank's experts make of a row.
     static func expertOutput<From: BenchElement, To: BenchElement>(
         _ row: [From], factor: Float
     ) -> [To] {
-        map(row) { To(nearest: $0.value * factor) }
+        To.rounded(map(From.widened(row)) { $0 * factor })
     }
 
     /// Adds a row to fp32 sums.
-    static func add<Element: BenchElement>(_ row: [Element], to sums: inout [Float]) {
+    static func add<Element: BenchElement>(_ elements: [Element], to sums: inout [Float]) {
+        let row = Element.widened(elements)
         let count = min(row.count, sums.count)
         unsafe row.withUnsafeBufferPointer { row in
             unsafe sums.withUnsafeMutableBufferPointer { sums in
                 var column = 0
                 while column < count {
-                    unsafe sums[column] += row[column].value
+                    unsafe sums[column] += row[column]
                     column += 1
                 }
             }
@@ -83,7 +93,7 @@ enum RowMath {
     }
 
     @inline(__always)
-    private static func map<From: BitwiseCopyable, To>(
+    fileprivate static func map<From: BitwiseCopyable, To>(
         _ row: [From], _ transform: (From) -> To
     ) -> [To] {
         unsafe [To](unsafeUninitializedCapacity: row.count) { result, count in
@@ -102,7 +112,8 @@ enum RowMath {
 extension DeviceTensor {
     /// Some rows of the outermost dimension.
     func rows(_ range: Range<Int>) -> DeviceTensor {
-        let row = shape.dropFirst().reduce(elementType.byteCount, *)
+        let inner = shape.dropFirst()
+        let row = inner.dropLast().reduce(elementType.byteCount(of: inner.last ?? 1), *)
         return DeviceTensor(
             address: address + UInt(range.lowerBound * row),
             shape: [range.count] + shape.dropFirst(), elementType: elementType, device: device,

@@ -34,7 +34,7 @@ struct ModeResult: Sendable, Codable {
     init(
         _ input: CombineInput, _ ranks: [RankSamples], settings: BenchSettings, routes: Routes
     ) {
-        let row = settings.workload.hidden * settings.config.elementType.byteCount
+        let row = settings.config.elementType.byteCount(of: settings.workload.hidden)
         let received = ranks.map { $0.dispatch.bytes / row }
         let commonClock = ranks[0].commonClock
         combineMode = input

@@ -21,7 +21,7 @@ struct DeviceRoofline {
     func measure(
         on stream: DeviceStream, marks: PhaseMarks, clock: EventClock
     ) async throws(MoriError) -> Interval {
-        let row = destination.shape[1] * destination.elementType.byteCount
+        let row = destination.elementType.byteCount(of: destination.shape[1])
         let step = max(1, source.shape[0])
         try marks.begin(on: stream)
         for first in stride(from: 0, to: source.shape[0] > 0 ? rows : 0, by: step) {

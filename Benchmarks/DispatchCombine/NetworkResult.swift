@@ -14,10 +14,10 @@ struct NetworkResult: Sendable, Codable {
         let hidden = settings.workload.hidden
         // As the rounds are run: weights in dispatch, none in combine.
         let dispatched = PacketByteCount(
-            row: hidden * config.elementType.byteCount, topK: config.expertsPerToken,
+            row: config.elementType.byteCount(of: hidden), topK: config.expertsPerToken,
             carriesWeights: true)
         let combined = PacketByteCount(
-            row: hidden * config.effectiveCombineElementType.byteCount,
+            row: config.effectiveCombineElementType.byteCount(of: hidden),
             topK: config.expertsPerToken, carriesWeights: false)
         dispatch = NetworkVerbResult(
             counts.dispatch.total, packetByteCount: dispatched.dispatch, routes.traffic)

@@ -37,7 +37,7 @@ enum OptionTypes {
     /// An element type by its name.
     static func tokenType(_ text: String) throws -> ElementType {
         guard let type = ElementType(rawValue: text), type.isTokenType else {
-            throw ValidationError("tokens of this version are \(legalTokenTypes)")
+            throw ValidationError("legal are \(legalTokenTypes)")
         }
         return type
     }

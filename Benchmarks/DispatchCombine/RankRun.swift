@@ -105,7 +105,7 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
     /// Numbers for the timed rounds: not what experts would make, but no special values.
     private func loadExpertOutput(_ mode: Mode, rows: Int) async throws(MoriError) {
         let workload = settings.workload
-        let width = workload.hidden * Combined.elementType.byteCount
+        let width = Combined.elementType.byteCount(of: workload.hidden)
         for piece in DeviceTensor.pieces(rows, rowByteCount: width) {
             var elements: [Combined] = []
             for row in piece {
@@ -217,7 +217,7 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
     }
 
     private func byteCount<Type: BenchElement>(of type: Type.Type) -> Int {
-        routes.receivedCounts[rank] * settings.workload.hidden * Type.elementType.byteCount
+        routes.receivedCounts[rank] * Type.elementType.byteCount(of: settings.workload.hidden)
     }
 
     /// Every rank's samples, by rank.
@@ -244,16 +244,32 @@ extension RankRun where Element == BFloat16, Combined == BFloat16 {
         _ settings: BenchSettings, _ routes: Routes, in world: SymmetricMemory
     ) async throws -> BenchResult {
         let types = (settings.config.elementType, settings.config.effectiveCombineElementType)
+        // The pairs that models use, for which the compiler makes fast code.
         return switch types {
+        case (.bfloat16, .bfloat16):
+            try await RankRun<BFloat16, BFloat16>.measured(settings, routes, in: world)
         case (.float32, .float32):
             try await RankRun<Float, Float>.measured(settings, routes, in: world)
-        case (.float32, _):
-            try await RankRun<Float, BFloat16>.measured(settings, routes, in: world)
-        case (_, .float32):
-            try await RankRun<BFloat16, Float>.measured(settings, routes, in: world)
+        case (.float16, .float16):
+            try await RankRun<Float16, Float16>.measured(settings, routes, in: world)
+        case (.float8E4M3, .bfloat16):
+            try await RankRun<Float8E4M3, BFloat16>.measured(settings, routes, in: world)
+        case (.float8E4M3FNUZ, .bfloat16):
+            try await RankRun<Float8E4M3FNUZ, BFloat16>.measured(settings, routes, in: world)
+        case (.float4E2M1, .bfloat16):
+            try await RankRun<Float4E2M1Pair, BFloat16>.measured(settings, routes, in: world)
         default:
-            try await RankRun<BFloat16, BFloat16>.measured(settings, routes, in: world)
+            try await measured(
+                types.0.benchElement, types.1.benchElement, settings, routes, in: world)
         }
+    }
+
+    /// Any pair; slower to verify.
+    private static func measured<Dispatched: BenchElement, Summed: BenchElement>(
+        _: Dispatched.Type, _: Summed.Type, _ settings: BenchSettings, _ routes: Routes,
+        in world: SymmetricMemory
+    ) async throws -> BenchResult {
+        try await RankRun<Dispatched, Summed>.measured(settings, routes, in: world)
     }
 }
 

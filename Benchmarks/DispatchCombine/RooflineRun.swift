@@ -80,7 +80,7 @@ struct RooflineRun: Sendable {
     }
 
     private static func rowBytes(_ tensor: DeviceTensor) -> Int {
-        tensor.shape[1] * tensor.elementType.byteCount
+        tensor.elementType.byteCount(of: tensor.shape[1])
     }
 
     /// Runs the loop once.

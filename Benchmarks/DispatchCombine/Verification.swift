@@ -25,7 +25,7 @@ struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
             try await received.indices.prefix(positions.count).elements(on: stream)
         let weights: [Float] =
             try await received.weights?.prefix(positions.count).elements(on: stream) ?? []
-        let rowBytes = workload.hidden * Element.elementType.byteCount
+        let rowBytes = Element.elementType.byteCount(of: workload.hidden)
         for piece in DeviceTensor.pieces(positions.count, rowByteCount: rowBytes) {
             let found: [Element] = try await received.tokens.rows(piece).elements(on: stream)
             var results: [Combined] = []
@@ -91,7 +91,7 @@ struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
     ) async throws(MoriError) -> String? {
         let count = workload.tokens[rank]
         let weights: [Float] = try await combined.weights?.elements(on: stream) ?? []
-        let rowBytes = workload.hidden * Combined.elementType.byteCount
+        let rowBytes = Combined.elementType.byteCount(of: workload.hidden)
         for piece in DeviceTensor.pieces(count, rowByteCount: rowBytes) {
             let found: [Combined] = try await combined.tokens.rows(piece).elements(on: stream)
             for token in piece {
@@ -119,9 +119,9 @@ struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
         let sent: [Element] = RowMath.rounded(workload.tokenRow(rank: rank, token: token))
         let destinations = routes.destinations(rank: rank, token: token).map(Int.init)
         let order = routes.oracle.sums
-        var total = [Float](repeating: 0, count: sent.count)
+        var total = [Float](repeating: 0, count: workload.hidden)
         for part in order.parts(of: destinations) {
-            var sums = [Float](repeating: 0, count: sent.count)
+            var sums = [Float](repeating: 0, count: workload.hidden)
             for destination in destinations[part] {
                 let factor = routes.oracle.rankFactor(
                     destination, experts: experts, weights: weights)

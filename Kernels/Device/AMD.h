@@ -148,6 +148,10 @@ MORI_DEVICE uint64_t fromPartner(uint64_t value, int mask) {
 /// Lanes of a wavefront are together wherever its code is.
 MORI_DEVICE void converge() {}
 
+/// Keeps the compiler from weaving what follows into what came before: of many conversions side by
+/// side it would hold more intermediate values than there are registers.
+MORI_DEVICE void keepApart() { __builtin_amdgcn_sched_barrier(0); }
+
 /// Orders the warp's stores before its lanes' later loads. A wavefront's accesses are performed in
 /// order, so this only keeps the compiler from moving them.
 MORI_DEVICE void syncWarp() {
@@ -164,6 +168,10 @@ struct Access;
 template <>
 struct Access<16> {
     using Type = uint32_t __attribute__((ext_vector_type(4)));
+};
+template <>
+struct Access<8> {
+    using Type = uint32_t __attribute__((ext_vector_type(2)));
 };
 template <>
 struct Access<4> {

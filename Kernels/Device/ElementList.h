@@ -7,9 +7,14 @@
 
 // f(name, the type in Device/Element.h, moriep_element_type, ...) for each of them.
 // clang-format off
-#define MORI_FOR_ELEMENTS(f, ...)                    \
+#define MORI_FOR_ELEMENTS(f, ...) \
     f(bfloat16, BFloat16, MORIEP_BFLOAT16, __VA_ARGS__) \
-    f(float32, Float32, MORIEP_FLOAT32, __VA_ARGS__)
+    f(float32, Float32, MORIEP_FLOAT32, __VA_ARGS__) \
+    f(float16, Float16, MORIEP_FLOAT16, __VA_ARGS__) \
+    f(float8_e4m3, Float8E4M3, MORIEP_FLOAT8_E4M3, __VA_ARGS__) \
+    f(float8_e4m3fnuz, Float8E4M3FNUZ, MORIEP_FLOAT8_E4M3FNUZ, __VA_ARGS__) \
+    f(float8_e5m2, Float8E5M2, MORIEP_FLOAT8_E5M2, __VA_ARGS__) \
+    f(float4_e2m1, Float4E2M1, MORIEP_FLOAT4_E2M1, __VA_ARGS__)
 // clang-format on
 
 namespace mori {

@@ -179,7 +179,7 @@ public:
         }
     }
 
-    /// destination[i] = round(sum over rows, in their order, of row[i]) for the elements from
+    /// destination[i] = round(sum over rows, in their order, of row[i]) for the entries from
     /// `first` on; rows with base 0 are skipped; no rows give zeros. fp32, one rounding.
     template <class Element>
     void accumulate(void* destination,
@@ -187,13 +187,13 @@ public:
                     int count,
                     const RowBuffer& buffer,
                     int64_t first,
-                    int64_t elements) const {
+                    int64_t entries) const {
         host::accumulate<Element>(static_cast<typename Element::Storage*>(destination) + first,
                                   rows,
                                   count,
                                   buffer,
                                   first,
-                                  elements,
+                                  entries,
                                   streaming_);
     }
 

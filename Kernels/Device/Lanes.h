@@ -187,7 +187,7 @@ MORI_DEVICE void sumVectors(uint64_t destination,
             const int64_t vector = v * kLanes + lane();
             own[v] = static_cast<uint32_t>(vector < last ? vector : last) * bytes;
         }
-        float sums[kVectors][kElements] = {};
+        float sums[kVectors][kElements * Element::kValues] = {};
         table.forEachGroup([&](const RowGroup& group) {
             uint64_t left = group.present();
             while (left != 0) {
@@ -213,7 +213,8 @@ MORI_DEVICE void sumVectors(uint64_t destination,
                         __builtin_memcpy(stored, &value, bytes);
 #pragma unroll
                         for (int e = 0; e < kElements; ++e) {
-                            sums[v][e] += Element::widen(stored[e]);
+                            Element::add(&sums[v][e * Element::kValues], stored[e]);
+                            if (!Element::kIsSimple) keepApart();
                         }
                     }
                 }
@@ -223,7 +224,10 @@ MORI_DEVICE void sumVectors(uint64_t destination,
         for (int v = 0; v < kVectors; ++v) {
             typename Element::Storage stored[kElements];
 #pragma unroll
-            for (int e = 0; e < kElements; ++e) stored[e] = Element::round(sums[v][e]);
+            for (int e = 0; e < kElements; ++e) {
+                stored[e] = Element::pack(&sums[v][e * Element::kValues]);
+                if (!Element::kIsSimple) keepApart();
+            }
             Value value;
             __builtin_memcpy(&value, stored, bytes);
             if (v * kLanes + lane() <= last) {
@@ -329,7 +333,7 @@ public:
         }
     }
 
-    /// destination[i] = round(sum over rows, in their order, of row[i]) for the elements from
+    /// destination[i] = round(sum over rows, in their order, of row[i]) for the entries from
     /// `first` on; rows with base 0 are skipped; no rows give zeros. fp32, one rounding.
     template <class Element>
     MORI_DEVICE void accumulate(void* destination,
@@ -337,20 +341,24 @@ public:
                                 int count,
                                 const RowBuffer& buffer,
                                 int64_t first,
-                                int64_t elements) const {
+                                int64_t entries) const {
         const uint64_t skipped = static_cast<uint64_t>(first) * Element::kBytes;
         const uint64_t to = address(destination) + skipped;
         const machine::SumTable table(rows, count, buffer, skipped);
         const uint32_t misalignment = table.misalignment() | static_cast<uint32_t>(to);
         int64_t done = 0;
-        if ((misalignment & 15) == 0) {
-            constexpr int64_t kElements = 16 / Element::kBytes;
-            machine::sumVectors<Element, 16, machine::kSumVectors>(
-                to, 0, elements / kElements, table);
-            done = elements / kElements * kElements;
+        // Vectors of 8 values: their sums and what they come from fit the registers.
+        constexpr int kVector = 8 / Element::kValues * Element::kBytes < 16
+                                    ? 8 / Element::kValues * Element::kBytes
+                                    : 16;
+        constexpr int kSideBySide = kVector == 16 ? machine::kSumVectors : 1;
+        if ((misalignment & (kVector - 1)) == 0) {
+            constexpr int64_t kEntries = kVector / Element::kBytes;
+            machine::sumVectors<Element, kVector, kSideBySide>(to, 0, entries / kEntries, table);
+            done = entries / kEntries * kEntries;
         }
         // What is left behind the vectors, and rows too odd for any.
-        machine::sumVectors<Element, Element::kBytes, 1>(to, done, elements, table);
+        machine::sumVectors<Element, Element::kBytes, 1>(to, done, entries, table);
         machine::converge();
     }
 

@@ -160,6 +160,9 @@ MORI_DEVICE uint64_t fromPartner(uint64_t value, int mask) {
 /// Brings lanes that parted at a branch together.
 MORI_DEVICE void converge() { __syncwarp(); }
 
+/// AMD's compiler needs to be told; this one sees by itself how many registers there are.
+MORI_DEVICE void keepApart() {}
+
 /// Orders the warp's stores before its lanes' later loads.
 MORI_DEVICE void syncWarp() { __syncwarp(); }
 
@@ -172,6 +175,10 @@ struct Access;
 template <>
 struct Access<16> {
     using Type = uint4;
+};
+template <>
+struct Access<8> {
+    using Type = uint2;
 };
 template <>
 struct Access<4> {

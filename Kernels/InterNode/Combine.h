@@ -152,53 +152,36 @@ MORI_SHARED uint64_t combineSharedBytes(const moriep_shape& shape, int warps) {
            64;
 }
 
+/// The packets that a token's ranks sent back.
+class ReturnedPackets {
+public:
+    MORI_DEVICE ReturnedPackets(const Operator& op, const moriep_combine_arguments& arguments)
+        : op_(op), packet_(packetOf(arguments)) {}
+
+    MORI_DEVICE int of(const Warp& warp, int64_t token, PeerRow* table) const {
+        const Sections sections(op_);
+        return rowsOfRoute(warp, routeOfToken(op_, token), table, [&](int rank, int row) {
+            if (row >= *sections.sent(rank)) return PeerRow{0, 0};
+            return PeerRow{op_.block(op_.rank()) + sections.combineLanding(rank), row};
+        });
+    }
+    MORI_DEVICE RowBuffer rows() const { return {0, packet_.bytes}; }
+    MORI_DEVICE RowBuffer weights() const {
+        return {static_cast<uint64_t>(packet_.weights), packet_.bytes};
+    }
+
+private:
+    const Operator& op_;
+    CombinePacket packet_;
+};
+
 /// Launch 3: sums what came back for each own token.
 template <class Element>
 MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arguments) {
-    using Storage = typename Element::Storage;
-    const Operator op(arguments.op);
-    const Sections sections(op);
-    const moriep_control* control = op.control();
-    const Warp& warp = block.warp();
-    const int topK = op.shape().top_k;
-    const int64_t hidden = arguments.call.hidden;
-    const int tokens = control->token_count;
-    const bool failed = control->failed != 0;
-    const uint64_t own = op.block(op.rank());
-    const CombinePacket packet = packetOf(arguments);
-    const RowBuffer rowBuffer{0, packet.bytes};
-    const RowBuffer weightBuffer{static_cast<uint64_t>(packet.weights), packet.bytes};
-    Storage* output = pointer<Storage>(op.local(op.layout().combine_output));
-    float* outputWeights = pointer<float>(op.local(op.layout().combine_output_weights));
-    const int most = maxDestinations(op.shape());
-    PeerRow* rows = block.shared<PeerRow>(int64_t(block.warps()) * most) + warp.index() * most;
-
-    const int warps = block.count() * block.warps();
-    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
-    for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
-         item += warps) {
-        const int64_t token = item / parts.parts;
-        const int part = item % parts.parts;
-        const Range range = parts.range(hidden, Element::kBytes, part);
-        const bool sumsWeights = part == 0 && arguments.call.has_weights != 0;
-        if (failed) {
-            fillVoid<Element>(warp, output + token * hidden, range);
-            if (sumsWeights) fillVoid<Float32>(warp, outputWeights + token * topK, {0, topK});
-            continue;
-        }
-        // Named, because nvcc 13.5 fails on it as a temporary inside a template.
-        const auto place = [&](int rank, int row) {
-            if (row >= *sections.sent(rank)) return PeerRow{0, 0};
-            return PeerRow{own + sections.combineLanding(rank), row};
-        };
-        const int count = rowsOfRoute(warp, routeOfToken(op, token), rows, place);
-        warp.template accumulate<Element>(
-            output + token * hidden, rows, count, rowBuffer, range.begin, range.end - range.begin);
-        if (sumsWeights) {
-            warp.template accumulate<Float32>(
-                outputWeights + token * topK, rows, count, weightBuffer, 0, topK);
-        }
-    }
+    const int most = maxDestinations(arguments.op.shape);
+    PeerRow* table =
+        block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
+    reduceTokens<Element, ReturnedPackets>(block, arguments, table);
 }
 
 }  // namespace mori::internode

@@ -125,7 +125,7 @@ MORI_DEVICE void sumNode(const Warp& warp,
     // Named, because nvcc 13.5 fails on it as a temporary inside a template.
     const auto place = [&](int rank, int slot) { return PeerRow{op.block(rank), slot}; };
     const int count = rowsOfRoute(warp, route, rows, place);
-    const Range range = parts.range(arguments.call.hidden, Element::kBytes, part);
+    const Range range = parts.range(arguments.row_bytes / Element::kBytes, Element::kBytes, part);
     warp.template accumulate<Element>(
         pointer<char>(row), rows, count, inputRows, range.begin, range.end - range.begin);
     if (part == 0 && arguments.call.has_weights != 0) {
@@ -182,6 +182,30 @@ MORI_DEVICE void finishPartials(
     });
 }
 
+/// The partial sum of one packet of a section.
+template <class Element>
+MORI_DEVICE void sumForward(const Warp& warp,
+                            const moriep_combine_arguments& arguments,
+                            int section,
+                            int64_t row,
+                            PeerRow* rows,
+                            const RowParts& parts,
+                            int part) {
+    const Operator op(arguments.op);
+    const Chunks chunks(op);
+    const CombinePacket packet = packetOf(arguments);
+    const uint64_t to = op.block(op.rank()) + chunks.combineStaging(section) +
+                        static_cast<uint64_t>(row * packet.bytes);
+    sumNode<Element>(warp,
+                     machine::reread(arguments),
+                     chunks.route(section, row),
+                     rows,
+                     to,
+                     to + static_cast<uint64_t>(packet.weights),
+                     parts,
+                     part);
+}
+
 /// The partial sums of one part of a chunk.
 template <class Element>
 MORI_DEVICE void forwardChunk(Block& block,
@@ -196,22 +220,17 @@ MORI_DEVICE void forwardChunk(Block& block,
     const Warp& warp = block.warp();
     const int rows = rowsOfChunk(chunks, op.control()->epoch, section, chunk);
     if (rows == 0) return;
-    const CombinePacket packet = packetOf(arguments);
-    const uint64_t staging = op.block(op.rank()) + chunks.combineStaging(section);
     const int begin = rows * part / parts;
     const int mine = rows * (part + 1) / parts - begin;
     const RowParts rowParts = RowParts::of(mine, arguments.row_bytes, block.warps());
     for (int item = warp.index(); item < mine * rowParts.parts; item += block.warps()) {
-        const int row = chunk * MORIEP_CHUNK_TOKENS + begin + item / rowParts.parts;
-        const uint64_t to = staging + static_cast<uint64_t>(row * packet.bytes);
-        sumNode<Element>(warp,
-                         machine::reread(arguments),
-                         chunks.route(section, row),
-                         shared.rows,
-                         to,
-                         to + static_cast<uint64_t>(packet.weights),
-                         rowParts,
-                         item % rowParts.parts);
+        sumForward<Element>(warp,
+                            machine::reread(arguments),
+                            section,
+                            chunk * MORIEP_CHUNK_TOKENS + begin + item / rowParts.parts,
+                            shared.rows,
+                            rowParts,
+                            item % rowParts.parts);
     }
     block.publish();
     finishPartials(block, machine::reread(arguments), section, chunk, parts);
@@ -318,72 +337,48 @@ MORI_DEVICE void combineReceive(Block& block, const moriep_combine_arguments& ar
     });
 }
 
-/// The partial sums of one token, in ascending order of nodes; returns how many.
-MORI_DEVICE int rowsOfNodes(
-    const Warp& warp, const Operator& op, const Chunks& chunks, int64_t token, PeerRow* rows) {
-    const uint64_t set = *chunks.destinationNodes(token);
-    const int* nodeRows = chunks.nodeRows(token);
-    warp.sync();  // the lanes are done with the table of the token before
-    warp.lanes(op.nodes(), [&](int64_t bit) {
-        if ((set >> bit & 1) == 0) return;
-        const int node = static_cast<int>(bit);
-        const int at = membersBelow(set, node);
-        if (node == op.node()) {
-            rows[at] = PeerRow{op.local(op.layout().own_partials), token};
-        } else {
-            const uint64_t landing = chunks.combineLanding(node, op.node());
-            rows[at] = PeerRow{op.block(op.rank()) + landing, nodeRows[at]};
-        }
-    });
-    warp.sync();
-    return __builtin_popcountll(set);
-}
+/// The partial sums of a token's nodes.
+class NodePartials {
+public:
+    MORI_DEVICE NodePartials(const Operator& op, const moriep_combine_arguments& arguments)
+        : op_(op), packet_(packetOf(arguments)) {}
+
+    MORI_DEVICE int of(const Warp& warp, int64_t token, PeerRow* table) const {
+        const Chunks chunks(op_);
+        const uint64_t set = *chunks.destinationNodes(token);
+        // combineOwn has finished a token that went nowhere else.
+        if (set == uint64_t(1) << op_.node()) return -1;
+        const int* nodeRows = chunks.nodeRows(token);
+        warp.sync();  // the lanes are done with the table of the token before
+        warp.lanes(op_.nodes(), [&](int64_t bit) {
+            if ((set >> bit & 1) == 0) return;
+            const int node = static_cast<int>(bit);
+            const int at = membersBelow(set, node);
+            if (node == op_.node()) {
+                table[at] = PeerRow{op_.local(op_.layout().own_partials), token};
+            } else {
+                const uint64_t landing = chunks.combineLanding(node, op_.node());
+                table[at] = PeerRow{op_.block(op_.rank()) + landing, nodeRows[at]};
+            }
+        });
+        warp.sync();
+        return __builtin_popcountll(set);
+    }
+    MORI_DEVICE RowBuffer rows() const { return {0, packet_.bytes}; }
+    MORI_DEVICE RowBuffer weights() const {
+        return {static_cast<uint64_t>(packet_.weights), packet_.bytes};
+    }
+
+private:
+    const Operator& op_;
+    CombinePacket packet_;
+};
 
 /// Launch 6: sums over nodes for each own token.
 template <class Element>
 MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arguments) {
-    using Storage = typename Element::Storage;
-    const Operator op(arguments.op);
-    const Chunks chunks(op);
-    const moriep_control* control = op.control();
-    const Warp& warp = block.warp();
-    const int topK = op.shape().top_k;
-    const int64_t hidden = arguments.call.hidden;
-    const int tokens = control->token_count;
-    const bool failed = control->failed != 0;
-    const CombinePacket packet = packetOf(arguments);
-    const RowBuffer rowBuffer{0, packet.bytes};
-    const RowBuffer weightBuffer{static_cast<uint64_t>(packet.weights), packet.bytes};
-    Storage* output = pointer<Storage>(op.local(op.layout().combine_output));
-    float* outputWeights = pointer<float>(op.local(op.layout().combine_output_weights));
-    const SumShared shared = SumShared::of(block, op.shape());
-
-    const int warps = block.count() * block.warps();
-    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
-    for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
-         item += warps) {
-        const int64_t token = item / parts.parts;
-        const int part = item % parts.parts;
-        const Range range = parts.range(hidden, Element::kBytes, part);
-        const bool sumsWeights = part == 0 && arguments.call.has_weights != 0;
-        if (failed) {
-            fillVoid<Element>(warp, output + token * hidden, range);
-            if (sumsWeights) fillVoid<Float32>(warp, outputWeights + token * topK, {0, topK});
-            continue;
-        }
-        if (*chunks.destinationNodes(token) == uint64_t(1) << op.node()) continue;  // finished
-        const int count = rowsOfNodes(warp, op, chunks, token, shared.rows);
-        warp.template accumulate<Element>(output + token * hidden,
-                                          shared.rows,
-                                          count,
-                                          rowBuffer,
-                                          range.begin,
-                                          range.end - range.begin);
-        if (sumsWeights) {
-            warp.template accumulate<Float32>(
-                outputWeights + token * topK, shared.rows, count, weightBuffer, 0, topK);
-        }
-    }
+    reduceTokens<Element, NodePartials>(
+        block, arguments, SumShared::of(block, arguments.op.shape).rows);
 }
 
 }  // namespace mori::internodev1

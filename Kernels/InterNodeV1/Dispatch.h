@@ -206,8 +206,10 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
         // Combine asks only whether a token went anywhere.
         const Chunks chunks(op);
         const Range range = Range::part(tokens, block.index(), block.count());
-        block.warp().lanes(range.end - range.begin,
-                           [&](int64_t i) { *chunks.destinationNodes(range.begin + i) = 1; });
+        block.once([&](const BlockWarp& first) {
+            first.lanes(range.end - range.begin,
+                        [&](int64_t i) { *chunks.destinationNodes(range.begin + i) = 1; });
+        });
         return;
     }
     // Without tokens too: the word of chunk 0 says so.

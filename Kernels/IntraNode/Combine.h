@@ -91,54 +91,39 @@ MORI_SHARED uint64_t combineSharedBytes(const moriep_shape& shape, int warps) {
     return static_cast<uint64_t>(warps) * maxDestinations(shape) * sizeof(PeerRow) + 16;
 }
 
+/// The rows that a token's ranks have for it: in their own memory, or landed here.
+class ReturnedRows {
+public:
+    MORI_DEVICE ReturnedRows(const Operator& op, const moriep_combine_arguments& arguments)
+        : op_(op), arguments_(arguments) {}
+
+    MORI_DEVICE int of(const Warp& warp, int64_t token, PeerRow* table) const {
+        const bool external = arguments_.input != 0;
+        const int64_t maxTokens = op_.shape().max_tokens;
+        return rowsOfRoute(warp, routeOfToken(op_, token), table, [&](int rank, int slot) {
+            if (!external) return PeerRow{op_.block(rank), slot};
+            return PeerRow{op_.block(op_.rank()), rank * maxTokens + token};
+        });
+    }
+    MORI_DEVICE RowBuffer rows() const {
+        return {op_.layout().combine_input, arguments_.row_bytes};
+    }
+    MORI_DEVICE RowBuffer weights() const {
+        return {op_.layout().combine_input_weights, int64_t(op_.shape().top_k) * 4};
+    }
+
+private:
+    const Operator& op_;
+    const moriep_combine_arguments& arguments_;
+};
+
 /// Launch 3: sums what came back for each own token.
 template <class Element>
 MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arguments) {
-    using Storage = typename Element::Storage;
-    const Operator op(arguments.op);
-    const moriep_shape& shape = op.shape();
-    const moriep_layout& layout = op.layout();
-    const moriep_control* control = op.control();
-    const Warp& warp = block.warp();
-    const int64_t hidden = arguments.call.hidden;
-    const bool external = arguments.input != 0;
-    const int tokens = control->token_count;
-    const bool failed = control->failed != 0;
-    const RowBuffer inputRows{layout.combine_input, arguments.row_bytes};
-    const RowBuffer weightRows{layout.combine_input_weights, int64_t(shape.top_k) * 4};
-    Storage* output = pointer<Storage>(op.local(layout.combine_output));
-    float* outputWeights = pointer<float>(op.local(layout.combine_output_weights));
-    PeerRow* rows = block.shared<PeerRow>(int64_t(block.warps()) * maxDestinations(shape)) +
-                    warp.index() * maxDestinations(shape);
-
-    const int warps = block.count() * block.warps();
-    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
-    for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
-         item += warps) {
-        const int64_t token = item / parts.parts;
-        const int part = item % parts.parts;
-        const Range range = parts.range(hidden, Element::kBytes, part);
-        if (failed) {
-            fillVoid<Element>(warp, output + token * hidden, range);
-            if (part == 0 && arguments.weights != 0) {
-                fillVoid<Float32>(
-                    warp, outputWeights + token * shape.top_k, {0, int64_t(shape.top_k)});
-            }
-            continue;
-        }
-        // Named, because nvcc 13.5 fails on it as a temporary inside a template.
-        const auto place = [&](int rank, int slot) {
-            if (!external) return PeerRow{op.block(rank), slot};
-            return PeerRow{op.block(op.rank()), int64_t(rank) * shape.max_tokens + token};
-        };
-        const int count = rowsOfRoute(warp, routeOfToken(op, token), rows, place);
-        warp.template accumulate<Element>(
-            output + token * hidden, rows, count, inputRows, range.begin, range.end - range.begin);
-        if (part == 0 && arguments.weights != 0) {
-            warp.template accumulate<Float32>(
-                outputWeights + token * shape.top_k, rows, count, weightRows, 0, shape.top_k);
-        }
-    }
+    const int most = maxDestinations(arguments.op.shape);
+    PeerRow* table =
+        block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
+    reduceTokens<Element, ReturnedRows>(block, arguments, table);
 }
 
 }  // namespace mori::intranode

@@ -33,4 +33,54 @@ MORI_DEVICE void fillVoid(const Warp& warp, T* row, Range range) {
         reinterpret_cast<Storage*>(row) + range.begin, Element::kNaN, range.end - range.begin);
 }
 
+/// Sums one part of one token of this rank from the rows that `Rows` names:
+///   Rows(op, arguments)              what they are
+///   int of(warp, token, PeerRow*)    fills the table in the order of the sum; -1: it is finished
+///   RowBuffer rows(), weights()      where rows and weights lie from an entry's base on
+template <class Element, class Rows>
+MORI_DEVICE void reduceToken(const Warp& warp,
+                             const moriep_combine_arguments& arguments,
+                             int64_t token,
+                             const RowParts& parts,
+                             int part,
+                             PeerRow* table) {
+    using Storage = typename Element::Storage;
+    const Operator op(arguments.op);
+    const int topK = op.shape().top_k;
+    const int64_t entries = arguments.row_bytes / Element::kBytes;
+    const Range range = parts.range(entries, Element::kBytes, part);
+    const bool sumsWeights = part == 0 && arguments.call.has_weights != 0;
+    Storage* output = pointer<Storage>(op.local(op.layout().combine_output)) + token * entries;
+    float* weights = pointer<float>(op.local(op.layout().combine_output_weights)) + token * topK;
+    if (op.control()->failed != 0) {
+        fillVoid<Element>(warp, output, range);
+        if (sumsWeights) fillVoid<Float32>(warp, weights, {0, topK});
+        return;
+    }
+    const Rows rows(op, arguments);
+    const int count = rows.of(warp, token, table);
+    if (count < 0) return;
+    warp.template accumulate<Element>(
+        output, table, count, rows.rows(), range.begin, range.end - range.begin);
+    if (sumsWeights) {
+        warp.template accumulate<Float32>(weights, table, count, rows.weights(), 0, topK);
+    }
+}
+
+/// Sums what came back for each token of this rank. `table` is this warp's.
+template <class Element, class Rows>
+MORI_DEVICE void reduceTokens(Block& block,
+                              const moriep_combine_arguments& arguments,
+                              PeerRow* table) {
+    const Warp& warp = block.warp();
+    const int tokens = Operator(arguments.op).control()->token_count;
+    const int warps = block.count() * block.warps();
+    const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
+    for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
+         item += warps) {
+        reduceToken<Element, Rows>(
+            warp, machine::reread(arguments), item / parts.parts, parts, item % parts.parts, table);
+    }
+}
+
 }  // namespace mori

@@ -61,6 +61,11 @@ typedef enum moriep_memory_kind {
 typedef enum moriep_element_type {
     MORIEP_BFLOAT16 = 0,
     MORIEP_FLOAT32 = 1,
+    MORIEP_FLOAT16 = 2,
+    MORIEP_FLOAT8_E4M3 = 3,      ///< OCP
+    MORIEP_FLOAT8_E4M3FNUZ = 4,  ///< gfx940's
+    MORIEP_FLOAT8_E5M2 = 5,      ///< OCP
+    MORIEP_FLOAT4_E2M1 = 6,      ///< OCP, two in a byte
 } moriep_element_type;
 
 /// Values are the guide's.

@@ -36,8 +36,9 @@ public struct DeviceTensor: Sendable, CustomStringConvertible {
         guard shape.allSatisfy({ $0 >= 0 }) else {
             throw MoriError(.invalidArgument, "a tensor of shape \(shape); no dimension below 0")
         }
-        var bytes = shape.contains(0) ? 0 : elementType.byteCount
-        for dimension in shape where bytes > 0 {
+        // Packed elements do not cross rows.
+        var bytes = shape.contains(0) ? 0 : elementType.byteCount(of: shape.last ?? 1)
+        for dimension in shape.dropLast() where bytes > 0 {
             let (product, overflow) = bytes.multipliedReportingOverflow(by: dimension)
             guard !overflow else {
                 throw MoriError(
@@ -65,7 +66,15 @@ public struct DeviceTensor: Sendable, CustomStringConvertible {
     public var count: Int { shape.contains(0) ? 0 : shape.reduce(1, *) }
 
     /// Bytes.
-    public var byteCount: Int { count * elementType.byteCount }
+    ///
+    /// Packed elements do not cross rows.
+    public var byteCount: Int {
+        shape.contains(0)
+            ? 0 : shape.dropLast().reduce(elementType.byteCount(of: shape.last ?? 1), *)
+    }
+
+    /// Values of an element's Swift type: half the elements where two are packed in one.
+    private var unitCount: Int { byteCount / elementType.byteCount }
 
     /// The first `count` rows of the outermost dimension.
     ///
@@ -103,7 +112,8 @@ extension DeviceTensor {
         _ elements: [Element], shape: [Int]? = nil, on stream: DeviceStream
     ) throws(MoriError) {
         try self.init(
-            shape: shape ?? [elements.count], elementType: Element.elementType, on: stream.device)
+            shape: shape ?? [elements.count * Element.elementType.elementsPerUnit],
+            elementType: Element.elementType, on: stream.device)
         try copy(from: elements, on: stream)
     }
 
@@ -115,10 +125,11 @@ extension DeviceTensor {
     public func copy<Element: TensorElement>(
         from elements: [Element], on stream: DeviceStream
     ) throws(MoriError) {
-        guard Element.elementType == elementType && elements.count == count else {
+        guard Element.elementType == elementType && elements.count == unitCount else {
             throw MoriError(
                 .invalidArgument,
-                "\(elements.count) elements of \(Element.elementType) into \(self)")
+                "\(elements.count) values of \(Element.elementType) into \(self), which has"
+                    + " \(unitCount)")
         }
         guard count > 0 else { return }
         let staging = try DeviceBuffer(byteCount: byteCount, kind: .pinned, on: device)
@@ -170,12 +181,12 @@ extension DeviceTensor {
     }
 
     private func read<Element: TensorElement>(_ staging: DeviceBuffer) -> [Element] {
-        unsafe [Element](unsafeUninitializedCapacity: count) { buffer, initialized in
+        unsafe [Element](unsafeUninitializedCapacity: unitCount) { buffer, initialized in
             guard let from = unsafe UnsafeRawPointer(bitPattern: staging.address),
                 let to = buffer.baseAddress
             else { return }
             unsafe UnsafeMutableRawPointer(to).copyMemory(from: from, byteCount: byteCount)
-            initialized = count
+            initialized = unitCount
         }
     }
 
@@ -199,6 +210,6 @@ extension DeviceTensor {
             throw MoriError(.invalidArgument, "reading \(self) as \(Element.elementType)")
         }
         return unsafe UnsafeMutableBufferPointer(
-            start: UnsafeMutablePointer(bitPattern: address), count: count)
+            start: UnsafeMutablePointer(bitPattern: address), count: unitCount)
     }
 }

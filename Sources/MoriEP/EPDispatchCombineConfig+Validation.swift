@@ -23,6 +23,14 @@ extension EPDispatchCombineConfig {
         }
         try requireTokenType("elementType", elementType)
         try requireTokenType("combineElementType", effectiveCombineElementType)
+        for type in [elementType, effectiveCombineElementType]
+        where hiddenDim % type.elementsPerUnit != 0 {
+            throw MoriError(
+                .invalidConfiguration,
+                "hiddenDim is \(hiddenDim) and rows are \(type), which packs"
+                    + " \(type.elementsPerUnit) in a byte; legal is a multiple, nearest"
+                    + " \(hiddenDim + 1)")
+        }
     }
 
     /// Checks the fields together with the size of the world.

@@ -11,7 +11,7 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
     public var elementType: ElementType
     /// The element type of combined tokens; nil: the same as dispatched.
     public var combineElementType: ElementType?
-    /// Elements of a token, 1 or more; rows are multiples of 2 bytes.
+    /// Elements of a token, 1 or more; even for fp4, which packs two.
     ///
     /// The corresponding Python name is `hidden_dim`.
     public var hiddenDim: Int
@@ -117,10 +117,12 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
     public var effectiveCombineElementType: ElementType { combineElementType ?? elementType }
 
     /// Bytes of one dispatched row, at most.
-    public var dispatchRowByteCount: Int { hiddenDim * elementType.byteCount }
+    public var dispatchRowByteCount: Int { elementType.byteCount(of: hiddenDim) }
 
     /// Bytes of one combined row, at most.
-    public var combineRowByteCount: Int { hiddenDim * effectiveCombineElementType.byteCount }
+    public var combineRowByteCount: Int {
+        effectiveCombineElementType.byteCount(of: hiddenDim)
+    }
 
     /// Bytes of one token's scales.
     public var scaleRowByteCount: Int { scaleDim * scaleByteSize }

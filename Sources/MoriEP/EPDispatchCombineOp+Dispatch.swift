@@ -81,6 +81,7 @@ extension EPDispatchCombineOp {
                 "tokens are \(tokens.elementType); legal are "
                     + ElementType.tokenTypes.map(\.description).joined(separator: ", "))
         }
+        try checkWholeBytes("tokens", tokens.elementType, hidden: hidden)
         let rowBytes = tokens.elementType.byteCount(of: hidden)
         guard hidden > 0 && rowBytes <= config.dispatchRowByteCount else {
             throw MoriError(

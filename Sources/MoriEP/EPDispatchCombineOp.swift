@@ -266,6 +266,7 @@ extension EPDispatchCombineOp: DeviceStream.FaultSource {
                 "combine of \(elementType); legal are "
                     + ElementType.tokenTypes.map(\.description).joined(separator: ", "))
         }
+        try checkWholeBytes("combine rows", elementType, hidden: hiddenDim)
         let bytes = elementType.byteCount(of: hiddenDim)
         guard hiddenDim > 0 && bytes <= config.combineRowByteCount else {
             throw MoriError(

@@ -350,7 +350,7 @@ final class OperatorKernels: Sendable {
         arguments.call.scale_bytes = hasScales ? Int32(shape.scale_bytes) : 0
         arguments.signature = signature(arguments.call)
         arguments.token_count = Int32(tokenCount)
-        arguments.row_bytes = Int64(call.hiddenDim * call.elementType.byteCount)
+        arguments.row_bytes = Int64(call.elementType.byteCount(of: call.hiddenDim))
         arguments.valid_token_count = UInt64(input?.validTokenCount?.address ?? 0)
         arguments.tokens = UInt64(input?.tokens.address ?? 0)
         arguments.weights = UInt64(input?.weights?.address ?? 0)
@@ -384,7 +384,7 @@ final class OperatorKernels: Sendable {
         arguments.call.external_input = isExternal ? 1 : 0
         arguments.signature = signature(arguments.call)
         arguments.input_rows = Int32(clamping: inputRows)
-        arguments.row_bytes = Int64(call.hiddenDim * call.elementType.byteCount)
+        arguments.row_bytes = Int64(call.elementType.byteCount(of: call.hiddenDim))
         arguments.input = isExternal ? UInt64(rows?.output.address ?? 0) : 0
         arguments.weights = UInt64(rows?.weights?.address ?? 0)
         arguments.timeout_ns = call.timeout?.wholeNanoseconds ?? 0
@@ -460,11 +460,18 @@ extension LaunchConfiguration {
 
 extension ElementType {
     fileprivate var raw: Int32 {
-        switch self {
-        case .float32: Int32(MORIEP_FLOAT32.rawValue)
-        // Combine takes token types only; dispatch moves bytes.
-        case .bfloat16, .int32, .uint8: Int32(MORIEP_BFLOAT16.rawValue)
-        }
+        let type =
+            switch self {
+            case .float32: MORIEP_FLOAT32
+            case .float16: MORIEP_FLOAT16
+            case .float8E4M3: MORIEP_FLOAT8_E4M3
+            case .float8E4M3FNUZ: MORIEP_FLOAT8_E4M3FNUZ
+            case .float8E5M2: MORIEP_FLOAT8_E5M2
+            case .float4E2M1: MORIEP_FLOAT4_E2M1
+            // Combine takes token types only; dispatch moves bytes.
+            case .bfloat16, .int32, .uint8: MORIEP_BFLOAT16
+            }
+        return Int32(type.rawValue)
     }
 }
 

@@ -37,6 +37,16 @@ extension EPDispatchCombineOp {
         }
     }
 
+    /// Checks that a row of so many elements has no half a byte: fp4 packs two.
+    func checkWholeBytes(_ name: String, _ type: ElementType, hidden: Int) throws(MoriError) {
+        guard hidden % type.elementsPerUnit == 0 else {
+            throw MoriError(
+                .invalidArgument,
+                "\(name) have rows of \(hidden) \(type), which packs \(type.elementsPerUnit) in a"
+                    + " byte; legal is a multiple, nearest \(hidden + 1)")
+        }
+    }
+
     /// Checks that a tensor has two dimensions and an address that its elements can have.
     func checkRows(_ name: String, _ tensor: DeviceTensor) throws(MoriError) {
         try check(name, tensor)
@@ -50,13 +60,5 @@ extension EPDispatchCombineOp {
                 "\(name) begins at an address that is no multiple of"
                     + " \(tensor.elementType.byteCount)")
         }
-    }
-}
-
-extension ElementType {
-    /// Bytes of so many elements; what 64 bits cannot hold is more than any limit.
-    func byteCount(of elements: Int) -> Int {
-        let (bytes, overflow) = elements.multipliedReportingOverflow(by: byteCount)
-        return overflow ? Int.max : bytes
     }
 }

@@ -13,7 +13,7 @@ extension WorldTests.BadInputTests {
             try $0.dispatch(
                 tokens: $0.tensor([9, 64], .bfloat16), indices: $0.tensor([9, 3], .int32))
         },
-        BadCall("tokens of integers", ["tokens are i32", "bf16, f32"]) {
+        BadCall("tokens of integers", ["tokens are i32", "bf16, f16, f32"]) {
             try $0.dispatch(tokens: $0.tensor([6, 16], .int32))
         },
         BadCall("tokens of one dimension", ["tokens is bf16[64]", "[rows, hidden]"]) {
@@ -118,7 +118,7 @@ extension WorldTests.BadInputTests {
     ]
 
     static let combines: [BadCall] = [
-        BadCall("output of integers", ["i32", "bf16, f32"]) {
+        BadCall("output of integers", ["i32", "bf16, f16, f32"]) {
             try $0.combine($0.tensor([48, 16], .int32))
         },
         BadCall("output of one dimension", ["expertOutput is bf16[64]", "[rows, hidden]"]) {
@@ -220,7 +220,7 @@ extension WorldTests.BadInputTests {
             let op = try await EPDispatchCombineOp(Self.config, in: world)
             let cases: [(ElementType?, Int?, Int, String)] = [
                 (.float32, nil, 0, "1 to 128"), (nil, 65, 0, "1 to 128"), (nil, 0, 0, "1 to 128"),
-                (.int32, nil, 0, "bf16, f32"), (nil, nil, 1, "legal are 0 to 0"),
+                (.int32, nil, 0, "bf16, f16, f32"), (nil, nil, 1, "legal are 0 to 0"),
                 (nil, nil, -1, "legal are 0 to 0"), (nil, -3, 0, "1 to 128"),
                 (nil, Int.max, 0, "1 to 128"), (nil, Int.min, 0, "1 to 128"),
             ]

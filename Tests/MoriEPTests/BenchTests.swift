@@ -253,7 +253,7 @@ extension WorldTests.BenchTests {
     @Test(
         .timeLimit(.minutes(1)),
         arguments: [
-            (["--dispatch-type", "fp8_e4m3"], "tokens of this version are bf16, f32"),
+            (["--dispatch-type", "fp8"], "legal are bf16, f16, f32, fp8_e4m3, fp8_e4m3fnuz"),
             (
                 ["--kernel", "inter"],
                 "intranode, internode, internode-v1, internode-v1ll, async-ll"

@@ -79,8 +79,10 @@ extension WorldTests.ConfigurationTests {
         BadField("slots", ["slots is 17", "nearest 16"]) { $0.slots = 17 },
         BadField("no slots", ["slots is 0", "nearest 1"]) { $0.slots = 0 },
         BadField("timeout", ["timeout is 0.0 seconds", "more than zero"]) { $0.timeout = .zero },
-        BadField("elementType", ["elementType is i32", "bf16, f32"]) { $0.elementType = .int32 },
-        BadField("combineElementType", ["combineElementType is u8", "bf16, f32"]) {
+        BadField("elementType", ["elementType is i32", "bf16, f16, f32"]) {
+            $0.elementType = .int32
+        },
+        BadField("combineElementType", ["combineElementType is u8", "bf16, f16, f32"]) {
             $0.combineElementType = .uint8
         },
         BadField(

@@ -84,12 +84,10 @@ public struct RoundCase: Sendable, CustomTestStringConvertible {
 
     /// Runs the rounds in a world of threads and compares everything with the oracle.
     public func run() async throws {
-        switch (dispatchType, combineType ?? dispatchType) {
-        case (.bfloat16, .bfloat16): try await run(BFloat16.self, BFloat16.self)
-        case (.bfloat16, .float32): try await run(BFloat16.self, Float.self)
-        case (.float32, .bfloat16): try await run(Float.self, BFloat16.self)
-        default: try await run(Float.self, Float.self)
-        }
+        guard let element = dispatchType.tokenElement,
+            let combined = (combineType ?? dispatchType).tokenElement
+        else { throw Mismatch("\(dispatchType) to \(combineType ?? dispatchType)") }
+        try await run(element, combined)
     }
 
     private func run<Element: TokenElement, Combined: TokenElement>(

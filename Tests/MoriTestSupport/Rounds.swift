@@ -197,7 +197,7 @@ public func checkReceived<Element: TokenElement>(
     for (row, source) in positions.enumerated() {
         let place = "row \(row) of rank \(rank) from rank \(source.rank), token \(source.token)"
         let sent = Element.rounded(workload.tokenRow(rank: source.rank, token: source.token))
-        if let column = firstDifference(rows, at: row * workload.hidden, sent) {
+        if let column = firstDifference(rows, at: row * sent.count, sent) {
             throw Mismatch("\(place): the token differs in column \(column)")
         }
         let experts = routes.experts(rank: source.rank, token: source.token)
@@ -315,10 +315,10 @@ private func compareCombined<Combined: TokenElement>(
         let destinations = byToken[token]
         let expected = Combined.rounded(
             oracle.combinedRow(rank: rank, token: token, from: destinations))
-        if let column = firstDifference(rows, at: token * workload.hidden, expected) {
+        if let column = firstDifference(rows, at: token * expected.count, expected) {
             throw Mismatch(
                 "combined row \(token) of rank \(rank), column \(column): found"
-                    + " \(rows[token * workload.hidden + column].float), expected"
+                    + " \(rows[token * expected.count + column].float), expected"
                     + " \(expected[column].float)")
         }
         guard let weights else { continue }

@@ -11,6 +11,12 @@ extern "C" {
 /// The host device's `moriep_device_api`, or null for a version it does not know.
 const void* moriep_host_api(uint32_t version);
 
+/// The kernels' own conversions, so that they can be checked pattern by pattern: `count` entries of
+/// a moriep_element_type (of fp4: pairs) to fp32, exact; and fp32 to entries, rounded. They return
+/// a moriep_status.
+int32_t moriep_host_widen(int32_t type, const void* entries, int64_t count, float* values);
+int32_t moriep_host_round(int32_t type, const float* values, int64_t count, void* entries);
+
 #ifdef __cplusplus
 }
 #endif

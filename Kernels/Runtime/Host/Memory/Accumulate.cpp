@@ -14,9 +14,22 @@ namespace {
 template <class T, int lanes>
 using Vector = T __attribute__((ext_vector_type(lanes)));
 
-/// One element type as vectors of `lanes` elements.
+/// One element type, `lanes` entries at a time; one after the other, of which the compiler makes
+/// vectors, but for the usual types.
 template <class Element, int lanes>
-struct Lanes;
+struct Lanes {
+    struct Floats {
+        float values[lanes * Element::kValues];
+    };
+    using Storage = typename Element::Storage;
+
+    static __attribute__((always_inline)) void add(Floats& sum, const Storage* from) {
+        for (int i = 0; i < lanes; ++i) Element::add(&sum.values[i * Element::kValues], from[i]);
+    }
+    static __attribute__((always_inline)) void round(Storage* to, const Floats& sum) {
+        for (int i = 0; i < lanes; ++i) to[i] = Element::pack(&sum.values[i * Element::kValues]);
+    }
+};
 
 template <int lanes>
 struct Lanes<BFloat16, lanes> {
@@ -84,11 +97,11 @@ __attribute__((always_inline)) inline void sumRows(typename Element::Storage* de
         for (int u = 0; u < kUnroll; ++u) L::round(destination + i + u * lanes, sums[u]);
     }
     for (; i < elements; ++i) {
-        float sum = 0;
+        float sums[Element::kValues] = {};
         for (int at = 0; at < count; ++at) {
-            if (rows[at].base != 0) sum += Element::widen(row(at)[i]);
+            if (rows[at].base != 0) Element::add(sums, row(at)[i]);
         }
-        destination[i] = Element::round(sum);
+        destination[i] = Element::pack(sums);
     }
 }
 
@@ -144,9 +157,10 @@ void accumulate(typename Element::Storage* destination,
     }
 }
 
-template void accumulate<BFloat16>(
-    uint16_t*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
-template void accumulate<Float32>(
-    uint32_t*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
+#define MORI_INSTANTIATE(type, Element, ...) \
+    template void accumulate<Element>(       \
+        Element::Storage*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
+MORI_FOR_ELEMENTS(MORI_INSTANTIATE)
+#undef MORI_INSTANTIATE
 
 }  // namespace mori::host

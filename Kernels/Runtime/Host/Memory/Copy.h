@@ -29,10 +29,11 @@ void accumulate(typename Element::Storage* destination,
                 int64_t elements,
                 bool streaming);
 
-extern template void accumulate<BFloat16>(
-    uint16_t*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
-extern template void accumulate<Float32>(
-    uint32_t*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
+#define MORI_DECLARE(type, Element, ...)      \
+    extern template void accumulate<Element>( \
+        Element::Storage*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
+MORI_FOR_ELEMENTS(MORI_DECLARE)
+#undef MORI_DECLARE
 
 /// Bytes of the last-level cache; 32 MiB where the system does not say.
 size_t lastLevelCacheBytes();
