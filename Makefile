@@ -9,7 +9,7 @@ SWIFT ?= swift
 BENCH_ARGS ?=
 TEST_ARGS ?=
 # The suites that run under a sanitizer: a regular expression over their names.
-SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|AsyncLL|UniqueIDWorld|Numerics)Tests
+SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics)Tests
 
 SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))

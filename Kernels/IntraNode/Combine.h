@@ -98,7 +98,7 @@ public:
         : op_(op), arguments_(arguments) {}
 
     MORI_DEVICE int of(const Warp& warp, int64_t token, PeerRow* table) const {
-        const bool external = arguments_.input != 0;
+        const bool external = arguments_.call.external_input != 0;
         const int64_t maxTokens = op_.shape().max_tokens;
         return rowsOfRoute(warp, routeOfToken(op_, token), table, [&](int rank, int slot) {
             if (!external) return PeerRow{op_.block(rank), slot};

@@ -167,10 +167,10 @@ MORI_DEVICE void copyRow(const Warp& warp,
     };
     if (part == 0) {
         send(layout.received_indices, idBytes, source.experts(row), {0, idBytes});
-        if (arguments.weights != 0) {
+        if (arguments.call.has_weights != 0) {
             send(layout.received_weights, idBytes, source.weights(row), {0, idBytes});
         }
-        if (arguments.scales != 0) {
+        if (arguments.call.scale_bytes != 0) {
             const int64_t bytes = arguments.call.scale_bytes;
             send(layout.received_scales, bytes, source.scales(row), {0, bytes});
         }

@@ -82,7 +82,7 @@ typedef enum moriep_verb {
     MORIEP_VERB_COMBINE = 1,
 } moriep_verb;
 
-/// Which half of a verb a launch runs. AsyncLL runs them apart, the others both at once.
+/// Which half of a verb a launch runs.
 typedef enum moriep_half {
     MORIEP_HALF_SEND = 1,
     MORIEP_HALF_RECEIVE = 2,

@@ -12,7 +12,7 @@ public enum KernelType: Int, Hashable, Sendable, Codable, CaseIterable, CustomSt
     case interNodeV1 = 2
     /// Several nodes; for latency.
     case interNodeV1LL = 3
-    /// Several nodes; send and receive apart, nothing of the device held in between.
+    /// Several nodes; the fewest requests to each rank, received in a fixed order.
     case asyncLL = 4
 
     /// Whether ranks forward for their node: InterNodeV1 and InterNodeV1LL.

@@ -10,8 +10,6 @@ enum InterNodeSupport {
 
     /// Whether there is anything to test.
     static let isBuilt = !kernels.isEmpty
-    /// Whether sends and receives can be called apart.
-    static let hasHalves = kernels.contains(.asyncLL)
 }
 
 /// How many ranks there are, and how many of them on each node.

@@ -41,8 +41,8 @@ import Testing
     @Suite(.enabled(if: InterNodeSupport.isBuilt)) struct InterNodeFailureTests {}
     /// What they ask of the network, against what the routing alone asks for.
     @Suite(.enabled(if: InterNodeSupport.isBuilt)) struct InterNodeCountTests {}
-    /// AsyncLL's halves: sends and receives apart.
-    @Suite(.enabled(if: InterNodeSupport.hasHalves)) struct AsyncLLTests {}
+    /// Sends and receives apart.
+    @Suite struct SplitPhaseTests {}
     /// Rounds of ranks that met over TCP.
     @Suite struct UniqueIDWorldTests {}
 }

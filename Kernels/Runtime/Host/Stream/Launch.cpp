@@ -93,15 +93,20 @@ using DispatchLaunches = Launches<moriep_dispatch_arguments>;
 using CombineLaunches = Launches<moriep_combine_arguments>;
 
 void dispatchIntraNode(DispatchLaunches& launches) {
-    launches.oneWarp(dispatchBegin);
-    launches.grid(intranode::dispatchSend);
-    launches.oneWarp(dispatchReceive);
+    if (launches.has(MORIEP_HALF_SEND)) {
+        launches.oneWarp(dispatchBegin);
+        launches.grid(intranode::dispatchSend);
+    }
+    if (launches.has(MORIEP_HALF_RECEIVE)) launches.oneWarp(dispatchReceive);
 }
 
 void dispatchInterNodeV1(DispatchLaunches& launches) {
-    launches.oneWarp(dispatchBegin);
-    launches.rdmaGrid(internodev1::dispatchSend);
-    launches.grid(internodev1::dispatchPlace);
+    if (launches.has(MORIEP_HALF_SEND)) {
+        launches.oneWarp(dispatchBegin);
+        launches.rdmaGrid(internodev1::dispatchSend);
+        launches.grid(internodev1::dispatchPlace);
+    }
+    if (!launches.has(MORIEP_HALF_RECEIVE)) return;
     // Launches on the pool end by themselves: what dispatchForward awaits has come before. A grid
     // of one warp is no launch on the pool and waits chunk by chunk, as GPUs do.
     if (!launches.isOneWarp()) launches.oneWarp(internodev1::dispatchAwait);
@@ -122,14 +127,17 @@ void dispatchInterNode(DispatchLaunches& launches) {
 
 template <class Element>
 void combineIntraNode(CombineLaunches& launches) {
-    launches.grid(intranode::combineSend);
-    launches.oneWarp(intranode::combineWait);
-    launches.grid(intranode::combineReduce<Element>);
+    if (launches.has(MORIEP_HALF_SEND)) launches.grid(intranode::combineSend);
+    if (launches.has(MORIEP_HALF_RECEIVE)) {
+        launches.oneWarp(intranode::combineWait);
+        launches.grid(intranode::combineReduce<Element>);
+    }
 }
 
 template <class Element>
 void combineInterNodeV1(CombineLaunches& launches) {
-    launches.grid(internodev1::combineSend);
+    if (launches.has(MORIEP_HALF_SEND)) launches.grid(internodev1::combineSend);
+    if (!launches.has(MORIEP_HALF_RECEIVE)) return;
     launches.oneWarp(internodev1::combineWait);
     launches.rdmaGrid(internodev1::combineForward<Element>);
     launches.grid(internodev1::combineOwn<Element>);

@@ -1,5 +1,11 @@
-// AsyncLL: dispatch and combine in halves. A send returns once its packets are on their way; until the
-// receive nothing of the device is held, so experts, or another batch's attention, run in between.
+// Dispatch and combine in halves. A send ends once its rows are on their way; until the receive nothing
+// of the device is held, so shared experts, or another batch's attention, run in between.
+//
+//   IntraNode            send: rows into the peers' memory;       receive: the wait, the sums
+//   InterNode, AsyncLL   send: packets to all ranks;              receive: the wait, rows copied together
+//   V1, V1LL             send: chunks to other nodes, rows of the own node;
+//                        receive: chunks forwarded to the node; of combine also the partial sums, which
+//                        need the rows of the node's other ranks
 
 extension EPDispatchCombineOp {
     /// Sends each token once to every rank that hosts one of its experts, and does not wait.
@@ -8,8 +14,7 @@ extension EPDispatchCombineOp {
     /// received; every rank sends and receives in the same order.
     ///
     /// - Returns: What `dispatchReceive` takes.
-    /// - Throws: `unsupported` unless the kernel type is asyncLL; else as `dispatch`:
-    ///   `capacityExceeded` when every slot has a round already.
+    /// - Throws: as `dispatch`: `capacityExceeded` when every slot has a round already.
     ///
     /// The corresponding Python name is `dispatch_send`.
     public func dispatchSend(
@@ -17,7 +22,6 @@ extension EPDispatchCombineOp {
         indices: DeviceTensor, validTokenCount: DeviceTensor? = nil,
         launch: LaunchConfiguration? = nil, timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> PendingDispatch {
-        try checkHalves("dispatchSend")
         let input = OperatorKernels.DispatchInput(
             tokens: tokens, weights: weights, scales: scales, indices: indices,
             validTokenCount: validTokenCount)
@@ -42,7 +46,6 @@ extension EPDispatchCombineOp {
         _ pending: consuming PendingDispatch, launch: LaunchConfiguration? = nil,
         timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> DispatchOutput {
-        try checkHalves("dispatchReceive")
         try checkUsable()
         let lease = pending.lease
         try check(lease)
@@ -66,7 +69,7 @@ extension EPDispatchCombineOp {
     /// Takes what `combine` takes, weights included.
     ///
     /// - Returns: What `combineReceive` takes.
-    /// - Throws: `unsupported` unless the kernel type is asyncLL; else as `combine`.
+    /// - Throws: as `combine`.
     ///
     /// The corresponding Python name is `combine_send`.
     public func combineSend(
@@ -74,7 +77,6 @@ extension EPDispatchCombineOp {
         weights: DeviceTensor? = nil, input: CombineInput? = nil,
         launch: LaunchConfiguration? = nil, timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> PendingCombine {
-        try checkHalves("combineSend")
         let rows = OperatorKernels.CombineRows(output: expertOutput, weights: weights)
         let call = try send(
             rows, of: received, input: input, half: .send, launch: launch, timeout: timeout,
@@ -101,7 +103,6 @@ extension EPDispatchCombineOp {
         _ pending: consuming PendingCombine, launch: LaunchConfiguration? = nil,
         timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> CombineOutput {
-        try checkHalves("combineReceive")
         try checkUsable()
         let lease = pending.lease
         try check(lease)
@@ -115,14 +116,5 @@ extension EPDispatchCombineOp {
         lease.settle()
         releaseSlot(lease.slot)
         return output(of: lease, call)
-    }
-
-    private func checkHalves(_ name: String) throws(MoriError) {
-        guard config.kernelType == .asyncLL else {
-            throw MoriError(
-                .unsupported,
-                "\(name) needs kernelType asyncLL; this operator's is \(config.kernelType): call"
-                    + " dispatch and combine")
-        }
     }
 }

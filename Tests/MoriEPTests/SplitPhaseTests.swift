@@ -3,7 +3,7 @@ import MoriOracle
 import MoriTestSupport
 import Testing
 
-extension WorldTests.AsyncLLTests {
+extension WorldTests.SplitPhaseTests {
     private static let geometry = Geometry.uneven
 
     private static func routes(_ tokens: [Int], seed: UInt64) -> Routes {
@@ -11,7 +11,7 @@ extension WorldTests.AsyncLLTests {
     }
 
     private static func config(
-        _ kernel: KernelType = .asyncLL, slots: Int = 1
+        _ kernel: KernelType, slots: Int = 1
     ) -> EPDispatchCombineConfig {
         EPDispatchCombineConfig(
             elementType: .bfloat16, hiddenDim: 34, maxInputTokensPerRank: 70, expertsPerRank: 3,
@@ -49,16 +49,18 @@ extension WorldTests.AsyncLLTests {
     }
 
     @Test(
-        .timeLimit(.minutes(2)),
-        arguments: [
+        .timeLimit(.minutes(2)), arguments: KernelType.allCases,
+        [
             Geometry(1, of: 1), Geometry(3, of: 3), Geometry(2, of: 1), .uneven,
             Geometry(12, of: 8),
         ])
-    func roundsInHalvesComeBackSummed(_ geometry: Geometry) async throws {
+    func roundsInHalvesComeBackSummed(
+        _ kernel: KernelType, _ geometry: Geometry
+    ) async throws {
         let rounds = [[5, 0, 66, 7], [0, 3, 1], [0], [2, 70]].enumerated().map {
             Routes(geometry.workload(tokens: $1, topK: 3, seed: UInt64($0)))
         }
-        var config = Self.config()
+        var config = Self.config(kernel)
         config.devicesPerNode = geometry.devicesPerNode
         _ = try await withLocalWorld(geometry.ranks) { [config] world in
             let op = try await EPDispatchCombineOp(config, in: world)
@@ -76,11 +78,11 @@ extension WorldTests.AsyncLLTests {
     }
 
     /// A half by itself and a whole verb may follow each other.
-    @Test(.timeLimit(.minutes(1)))
-    func halvesAndWholeVerbsMix() async throws {
+    @Test(.timeLimit(.minutes(1)), arguments: KernelType.allCases)
+    func halvesAndWholeVerbsMix(_ kernel: KernelType) async throws {
         let routes = Self.routes([5, 0, 66, 7, 1], seed: 4)
         _ = try await withLocalWorld(Self.geometry.ranks) { world in
-            let op = try await EPDispatchCombineOp(Self.config(), in: world)
+            let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
             let stream = try DeviceStream(on: world.device)
             for turn in 0..<9 {
                 switch turn % 3 {
@@ -112,11 +114,11 @@ extension WorldTests.AsyncLLTests {
 
     /// Nothing of the device is held after a send: one rank after the other finishes its send
     /// before the next one begins.
-    @Test(.timeLimit(.minutes(1)))
-    func aSendEndsThoughNobodyElseHasSent() async throws {
+    @Test(.timeLimit(.minutes(1)), arguments: KernelType.allCases)
+    func aSendEndsThoughNobodyElseHasSent(_ kernel: KernelType) async throws {
         let routes = Self.routes([5, 0, 66, 7, 1], seed: 5)
         _ = try await withLocalWorld(Self.geometry.ranks) { world in
-            let op = try await EPDispatchCombineOp(Self.config(), in: world)
+            let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
             let stream = try DeviceStream(on: world.device)
             for _ in 0..<3 {
                 for _ in 0..<world.rank { try await world.barrier() }
@@ -135,12 +137,12 @@ extension WorldTests.AsyncLLTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(2)))
-    func twoRoundsInHalvesCanBeInFlight() async throws {
+    @Test(.timeLimit(.minutes(2)), arguments: KernelType.allCases)
+    func twoRoundsInHalvesCanBeInFlight(_ kernel: KernelType) async throws {
         let first = Self.routes([5, 0, 2, 7, 1], seed: 1)
         let second = Self.routes([1, 68, 3, 0, 4], seed: 2)
         _ = try await withLocalWorld(Self.geometry.ranks) { world in
-            let op = try await EPDispatchCombineOp(Self.config(slots: 2), in: world)
+            let op = try await EPDispatchCombineOp(Self.config(kernel, slots: 2), in: world)
             let stream = try DeviceStream(on: world.device)
             for turn in 0..<8 {
                 let early = try Self.send(first, with: op, on: stream)
@@ -173,11 +175,11 @@ extension WorldTests.AsyncLLTests {
     }
 
     /// Only the operator orders the streams here; a gate holds the sends back.
-    @Test(.timeLimit(.minutes(1)))
-    func aReceiveOnAnotherStreamWaitsForItsSend() async throws {
+    @Test(.timeLimit(.minutes(1)), arguments: KernelType.allCases)
+    func aReceiveOnAnotherStreamWaitsForItsSend(_ kernel: KernelType) async throws {
         let routes = Self.routes([5, 4, 66, 0, 2], seed: 33)
         _ = try await withLocalWorld(Self.geometry.ranks) { world in
-            let op = try await EPDispatchCombineOp(Self.config(), in: world)
+            let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
             let first = try DeviceStream(on: world.device)
             let second = try DeviceStream(on: world.device)
             for _ in 0..<6 {
@@ -193,11 +195,11 @@ extension WorldTests.AsyncLLTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
-    func aSecondSendIsRefusedAndCorruptsNothing() async throws {
+    @Test(.timeLimit(.minutes(1)), arguments: KernelType.allCases)
+    func aSecondSendIsRefusedAndCorruptsNothing(_ kernel: KernelType) async throws {
         let routes = Self.routes([5, 0, 2, 7, 1], seed: 6)
         _ = try await withLocalWorld(Self.geometry.ranks) { world in
-            let op = try await EPDispatchCombineOp(Self.config(), in: world)
+            let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
             let stream = try DeviceStream(on: world.device)
             let pending = try Self.send(routes, with: op, on: stream)
             for _ in 0..<2 {
@@ -225,11 +227,11 @@ extension WorldTests.AsyncLLTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
-    func aDroppedHalfIsReclaimed() async throws {
+    @Test(.timeLimit(.minutes(1)), arguments: KernelType.allCases)
+    func aDroppedHalfIsReclaimed(_ kernel: KernelType) async throws {
         let routes = Self.routes([5, 0, 2, 7, 1], seed: 9)
         _ = try await withLocalWorld(Self.geometry.ranks) { world in
-            let op = try await EPDispatchCombineOp(Self.config(), in: world)
+            let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
             let stream = try DeviceStream(on: world.device)
             for _ in 0..<3 {
                 do { _ = try Self.send(routes, with: op, on: stream) }
@@ -261,12 +263,12 @@ extension WorldTests.AsyncLLTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1)))
-    func aReceiveOfAnotherOperatorsSendIsRefused() async throws {
+    @Test(.timeLimit(.minutes(1)), arguments: KernelType.allCases)
+    func aReceiveOfAnotherOperatorsSendIsRefused(_ kernel: KernelType) async throws {
         let routes = Self.routes([5, 0, 2, 7, 1], seed: 7)
         _ = try await withLocalWorld(Self.geometry.ranks) { world in
-            let op = try await EPDispatchCombineOp(Self.config(), in: world)
-            let other = try await EPDispatchCombineOp(Self.config(), in: world)
+            let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
+            let other = try await EPDispatchCombineOp(Self.config(kernel), in: world)
             let stream = try DeviceStream(on: world.device)
             let pending = try Self.send(routes, with: op, on: stream)
             let refusal: MoriError?
@@ -281,25 +283,6 @@ extension WorldTests.AsyncLLTests {
             try await checkRound(
                 routes, of: BFloat16.self, combining: BFloat16.self, with: other, on: stream)
             try await other.close()
-        }
-    }
-
-    @Test(.timeLimit(.minutes(1)), arguments: KernelType.allCases.filter { $0 != .asyncLL })
-    func otherKernelsHaveNoHalves(_ kernel: KernelType) async throws {
-        let routes = Self.routes([5, 0, 2, 7, 1], seed: 8)
-        _ = try await withLocalWorld(Self.geometry.ranks) { world in
-            let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
-            let stream = try DeviceStream(on: world.device)
-            let refusal = try #require(throws: MoriError.self) {
-                _ = try Self.send(routes, with: op, on: stream)
-            }
-            #expect(refusal.code == .unsupported)
-            #expect(
-                refusal.message.contains("\(kernel)") && refusal.message.contains("asyncLL"),
-                "\(refusal.message)")
-            try await checkRound(
-                routes, of: BFloat16.self, combining: BFloat16.self, with: op, on: stream)
-            try await op.close()
         }
     }
 }
