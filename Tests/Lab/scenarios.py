@@ -73,13 +73,20 @@ OPERATOR_SCENARIOS = [
         "rounds",
         "mori-lab rounds",
         seconds=90,
-        says="8 operators: every round equals the oracle's",
+        says="8 operators, 1 times: every round equals the oracle's",
     ),
     Scenario(
         "rounds-cm",
         "mori-lab rounds --kernel internode-v1ll",
         variables=("MORI_RDMA_CM=1",),
-        says="2 operators: every round equals the oracle's",
+        says="2 operators, 1 times: every round equals the oracle's",
+    ),
+    # The same bits again and again, as over loopback (InterNodeRepeatTests).
+    Scenario(
+        "repeats",
+        "mori-lab rounds --kernel internode-v1ll --repeats 100",
+        seconds=90,
+        says="2 operators, 100 times: every round equals the oracle's",
     ),
     Scenario(
         "bench",

@@ -283,11 +283,14 @@ extension WorldTests.BenchTests {
     /// Starts a benchmark of three ranks that would not end for hours, and calls `body` once its
     /// ranks are at work.
     private func endlessBench(
-        _ body: @Sendable ([Processes.Found]) throws -> Void
+        _ kernel: KernelType = .intraNode, _ body: @Sendable ([Processes.Found]) throws -> Void
     ) async throws -> Programs.Ended {
         let mark = UUID().uuidString
         let arguments =
-            Self.shape + ["--iterations", "10000000", "--no-verify", "--timeout", "60"]
+            Self.shape + [
+                "--kernel", "\(kernel)", "--gpus-per-node", kernel == .intraNode ? "3" : "2",
+                "--iterations", "10000000", "--no-verify", "--timeout", "60",
+            ]
         async let ended = Programs.run(Self.program, arguments, mark: mark)
         let isRunning = try await Processes.wait {
             let ranks = Processes.marked(mark).filter { $0.rank != nil }
@@ -302,10 +305,11 @@ extension WorldTests.BenchTests {
         return result
     }
 
-    @Test(.timeLimit(.minutes(2)))
-    func aRankThatIsKilledEndsTheOthersWithItsName() async throws {
+    /// On one node, and on two, where the killed one forwards what comes for its neighbour.
+    @Test(.timeLimit(.minutes(5)), arguments: [KernelType.intraNode, .interNodeV1LL])
+    func aRankThatIsKilledEndsTheOthersWithItsName(_ kernel: KernelType) async throws {
         let killed = Locked(ContinuousClock.now)
-        let ended = try await endlessBench { processes in
+        let ended = try await endlessBench(kernel) { processes in
             killed.withLock { $0 = .now }
             kill(try #require(processes.first { $0.rank == 1 }).id, SIGKILL)
         }
@@ -319,7 +323,7 @@ extension WorldTests.BenchTests {
         #expect(ContinuousClock.now - killed.withLock { $0 } < .seconds(60))
     }
 
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(5)))
     func nothingIsLeftOfALauncherThatIsKilled() async throws {
         func sharedFiles() throws -> Set<String> {
             Set(try FileManager.default.contentsOfDirectory(atPath: "/dev/shm"))

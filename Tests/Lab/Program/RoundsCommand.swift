@@ -12,11 +12,15 @@ struct RoundsCommand: AsyncParsableCommand {
         abstract: "Dispatch and combine between hosts, compared with the oracle.",
         discussion: """
             Start one process a rank, with the variables of torchrun. Runs every kernel between \
-            nodes with 1 and with 3 queue pairs, unless one is named.
+            nodes with 1 and with 3 queue pairs, unless one is named. Every round is compared, so \
+            repeats give the same bits.
             """)
 
     @Option(help: "One kernel only.")
     var kernel: String?
+
+    @Option(help: "Rounds of each operator and way of combining.")
+    var repeats = 1
 
     @Flag(
         help: "Go on until the rounds end, and succeed if the error names a rank of another host.")
@@ -42,7 +46,9 @@ struct RoundsCommand: AsyncParsableCommand {
                     count += 1
                 }
             }
-            say("rank \(world.rank): \(count) operators: every round equals the oracle's")
+            say(
+                "rank \(world.rank): \(count) operators, \(repeats) times: every round equals the"
+                    + " oracle's")
             try await world.close()
         } catch {
             say("mori-lab: rank \(world.rank): \(error)")
@@ -75,9 +81,12 @@ struct RoundsCommand: AsyncParsableCommand {
         for input in CombineInput.allCases {
             var options = round.options
             options.input = input
-            try await checkRound(
-                Routes(round.workload), of: BFloat16.self, combining: BFloat16.self, with: op,
-                on: stream, options: options)
+            let routes = Routes(round.workload)
+            for _ in 0..<repeats {
+                try await checkRound(
+                    routes, of: BFloat16.self, combining: BFloat16.self, with: op, on: stream,
+                    options: options)
+            }
         }
         try await op.close()
         say(
