@@ -76,6 +76,10 @@ struct BenchCommand: AsyncParsableCommand {
     @Option(help: "Timed rounds.")
     var iterations: Int = 10
 
+    @Option(
+        help: "Rounds before the timed ones. (default: until all peers' pages are known, 3 to 24)")
+    var warmup: Int?
+
     @Flag(inversion: .prefixedNo, help: "Compare a whole round with the oracle, bit for bit.")
     var verify = true
 
@@ -106,6 +110,7 @@ struct BenchCommand: AsyncParsableCommand {
         try require("--experts-per-rank", expertsPerRank, atLeast: 1)
         try require("--topk", topk, atLeast: 1)
         try require("--iterations", iterations, atLeast: 1)
+        try require("--warmup", warmup ?? 0, atLeast: 0)
         if let timeout, !(0.001...1e6).contains(timeout) {
             throw ValidationError("--timeout is \(timeout); legal is 0.001 to 1000000 seconds")
         }

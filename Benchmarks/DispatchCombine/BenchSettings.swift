@@ -36,6 +36,8 @@ struct BenchSettings: Sendable {
     /// Of these the first is reported first.
     let combineInputs: [CombineInput]
     let verifies: Bool
+    /// Rounds before the timed ones; nil: until the processes know each other's pages.
+    let warmups: Int?
 
     /// How the ranks are spread over nodes.
     var nodes: Nodes { Nodes(worldSize: shape.ranks, devicesPerNode: shape.gpusPerNode) }
@@ -84,6 +86,7 @@ struct BenchSettings: Sendable {
             hidden: options.hidden, topK: options.topk, expertsPerRank: options.expertsPerRank,
             pattern: try Self.routing(options, ranks: ranks), seed: options.seed)
         verifies = options.verify
+        warmups = options.warmup
         shape = BenchShape(
             kernel: config.kernelType.description, world: options.world, ranks: ranks,
             nodes: nodes, gpusPerNode: perNode, queuePairs: options.queuePairs,

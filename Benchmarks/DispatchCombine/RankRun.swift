@@ -180,14 +180,17 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
     /// A rank process pays for each page of a peer when it stores there first, and where its rows
     /// go depends on which ranks came before it. A model runs many thousand rounds, so that it pays
     /// once; a benchmark of ten rounds would measure little else. The ranks begin these rounds in
-    /// another order each time, which reaches every page soon.
+    /// another order each time, which reaches every page soon. A number that the user chose is kept
+    /// to.
     ///
     /// - Returns: How many rounds it took.
     private func warmUp(_ mode: Mode, marks: (PhaseMarks, PhaseMarks)) async throws -> Int {
         let count = world.worldSize
-        let most = max(BenchSettings.leastWarmups, min(3 * count, BenchSettings.mostWarmups))
-        for turn in 1...most {
-            progress.show("\(mode.input): warming up, round \(turn)")
+        let most =
+            settings.warmups
+            ?? max(BenchSettings.leastWarmups, min(3 * count, BenchSettings.mostWarmups))
+        for turn in 0..<most {
+            progress.show("\(mode.input): warming up, round \(turn + 1)")
             let before = PageFaults.count()
             try await round(
                 mode, marks: marks, delay: Int64((rank + turn) % count) * 3_000_000)
@@ -200,7 +203,8 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
                 }
             // Pages that are still new: less than one of a hundred that a round moves.
             let isKnown = sums.faults * PageFaults.pageByteCount * 100 < sums.bytes
-            if turn >= BenchSettings.leastWarmups && isKnown { return turn }
+            let isEnough = settings.warmups == nil && turn + 1 >= BenchSettings.leastWarmups
+            if isEnough && isKnown { return turn + 1 }
         }
         return most
     }

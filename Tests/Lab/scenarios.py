@@ -12,7 +12,7 @@ class Scenario:
     # Environment variables, beside those of torchrun.
     variables: tuple[str, ...] = ()
     # How long a rank may take.
-    seconds: int = 60
+    seconds: int = 120
     # Seconds of traffic after which the second machine loses its power; 0: never.
     power_off: int = 0
     # How the ranks of the first machine end.
@@ -72,7 +72,7 @@ OPERATOR_SCENARIOS = [
     Scenario(
         "rounds",
         "mori-lab rounds",
-        seconds=90,
+        seconds=180,
         says="8 operators: every round equals the oracle's",
     ),
     Scenario(
@@ -81,11 +81,18 @@ OPERATOR_SCENARIOS = [
         variables=("MORI_RDMA_CM=1",),
         says="2 operators: every round equals the oracle's",
     ),
+    # The same bits again and again, as over loopback (InterNodeRepeatTests).
+    Scenario(
+        "repeats",
+        "mori-lab rounds --kernel internode-v1ll --repeats 100",
+        seconds=180,
+        says="and 100 repeats gave the same bits",
+    ),
     Scenario(
         "bench",
         "bench-dispatch-combine --kernel internode-v1ll --ranks 4 --gpus-per-node 2 --tokens 16"
         " --hidden 256 --iterations 2",
-        seconds=90,
+        seconds=180,
     ),
 ]
 

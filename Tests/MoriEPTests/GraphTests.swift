@@ -66,17 +66,18 @@ extension WorldTests.GraphTests {
     }
 
     private static func makeOp(
-        in world: SymmetricMemory, input: CombineInput
+        in world: SymmetricMemory, input: CombineInput, kernel: KernelType = .intraNode
     ) async throws -> EPDispatchCombineOp {
         try await EPDispatchCombineOp(
             EPDispatchCombineConfig(
                 elementType: .bfloat16, hiddenDim: hidden, maxInputTokensPerRank: most,
-                expertsPerRank: 2, expertsPerToken: topK, combineInput: input), in: world)
+                expertsPerRank: 2, expertsPerToken: topK, combineInput: input, kernelType: kernel,
+                devicesPerNode: kernel == .intraNode ? 8 : 2), in: world)
     }
 
     /// One graph of dispatch and combine, a thousand times, with other tokens, routes and counts.
     /// Without the host in between, the experts do nothing.
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(5)))
     func aCapturedRoundIsReplayedAThousandTimesWithChangingInputs() async throws {
         _ = try await withLocalWorld(4) { world in
             let op = try await Self.makeOp(in: world, input: .external)
@@ -134,11 +135,12 @@ extension WorldTests.GraphTests {
         }
     }
 
-    /// Two graphs with real experts between them, and plain rounds between the replays.
-    @Test(.timeLimit(.minutes(1)))
-    func graphsAndPlainRoundsTakeTurns() async throws {
+    /// Two graphs with real experts between them, and plain rounds between the replays: on one node,
+    /// and on two, the second of which is not full.
+    @Test(.timeLimit(.minutes(5)), arguments: KernelType.allCases)
+    func graphsAndPlainRoundsTakeTurns(_ kernel: KernelType) async throws {
         _ = try await withLocalWorld(3) { world in
-            let op = try await Self.makeOp(in: world, input: .registered)
+            let op = try await Self.makeOp(in: world, input: .registered, kernel: kernel)
             let stream = try DeviceStream(on: world.device)
             let inputs = try GraphInputs(
                 tokens: Self.most, hidden: Self.hidden, topK: Self.topK, on: world.device)

@@ -33,7 +33,7 @@ extension WorldTests.InterNodeFailureTests {
     }
 
     private static func world(
-        over behavior: LoopbackBehavior, timeout: Duration = .seconds(20)
+        over behavior: LoopbackBehavior, timeout: Duration = Patience.healthy
     ) async throws -> [SymmetricMemory] {
         try await SymmetricMemory.local(
             worldSize: geometry.ranks, device: Device(.host), roundTimeout: timeout,
@@ -51,7 +51,7 @@ extension WorldTests.InterNodeFailureTests {
             let results = await onEveryRank(of: worlds) { world in
                 try await Self.runRounds(kernel, in: world)
             }
-            #expect(ContinuousClock.now - began < .seconds(15))
+            #expect(ContinuousClock.now - began < Patience.prompt)
             let errors = results.compactMap { result -> MoriError? in
                 if case .failure(let error) = result { error as? MoriError } else { nil }
             }
@@ -83,6 +83,7 @@ extension WorldTests.InterNodeFailureTests {
     @Test(.timeLimit(.minutes(1)), arguments: kernels)
     func aRankThatDoesNotDispatchEndsTheRoundAtTheDeadline(_ kernel: KernelType) async throws {
         let worlds = try await Self.world(over: .immediate, timeout: .milliseconds(500))
+        let gaveUp = Arrivals()
         let errors = try await failures(of: worlds) { world in
             let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
             let stream = try DeviceStream(on: world.device)
@@ -90,12 +91,13 @@ extension WorldTests.InterNodeFailureTests {
             try await stream.completion()
             try await world.barrier()
             // Comes when it is too late.
-            if world.rank == 3 { try await Task.sleep(for: .milliseconds(2500)) }
+            if world.rank == 3 { try await gaveUp.wait(for: 3) }
             let received = try op.dispatch(inputs.tokens, indices: inputs.indices, on: stream)
             let count = received.receivedTokenCount
             do {
                 try await stream.completion()
             } catch {
+                gaveUp.arrive()
                 let host = unsafe try count.hostElements(as: Int32.self)
                 #expect(unsafe host[0] == 0, "a void round received something")
                 try requireAborted(op) { _ = try op.reclaim() }

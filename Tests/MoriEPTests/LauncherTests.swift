@@ -63,7 +63,7 @@ import Testing
             arguments: ["-c", "test $RANK = 1 && exit 7; test $RANK = 2 && exit 0; sleep 1000; :"],
             worldSize: 3, environment: [Processes.markVariable: mark], grace: .milliseconds(200)
         ).run()
-        let isGone = try await Processes.wait(.seconds(10)) { Processes.marked(mark).isEmpty }
+        let isGone = try await Processes.wait { Processes.marked(mark).isEmpty }
         #expect(isGone)
         #expect(exits[0].reason == .signalled(SIGKILL))
         #expect(exits[0].wasEndedByLauncher)
@@ -141,7 +141,7 @@ import Testing
         kill(launcher.id, SIGKILL)
         let reason = try await ended.exit.reason
         #expect(reason == .signalled(SIGKILL))
-        let isGone = try await Processes.wait(.seconds(10)) { Processes.marked(mark).isEmpty }
+        let isGone = try await Processes.wait { Processes.marked(mark).isEmpty }
         #expect(isGone)
     }
 

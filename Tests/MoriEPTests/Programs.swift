@@ -2,6 +2,7 @@ import FoundationEssentials
 import Glibc
 import MoriDevice
 import MoriLauncher
+import MoriTestSupport
 import Testing
 
 /// The built executables, run as a user runs them.
@@ -70,7 +71,7 @@ enum Processes {
 
     /// Waits until a condition holds.
     static func wait(
-        _ limit: Duration = .seconds(30), until condition: () -> Bool
+        _ limit: Duration = Patience.prompt, until condition: () -> Bool
     ) async throws -> Bool {
         let end = ContinuousClock.now + limit
         while ContinuousClock.now < end {

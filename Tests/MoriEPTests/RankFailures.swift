@@ -33,7 +33,7 @@ func failures(
 
 /// A world whose ranks may fail without ending the test.
 func failingWorld(
-    _ worldSize: Int, roundTimeout: Duration = .seconds(20)
+    _ worldSize: Int, roundTimeout: Duration = Patience.healthy
 ) async throws -> [SymmetricMemory] {
     try await SymmetricMemory.local(
         worldSize: worldSize, device: Device(.host), roundTimeout: roundTimeout)

@@ -1,11 +1,12 @@
 import MoriDevice
+import MoriTestSupport
 import NIOCore
 import NIOPosix
 import Testing
 
 @testable import MoriShmem
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct BootstrapTCPTests {
     @Test func aRankThatNeverComesIsNamedOnEveryRankThatCame() async throws {
         try await withGrowingPatience { patience in
@@ -65,7 +66,7 @@ struct BootstrapTCPTests {
         let events = Events()
         for member in world { member.onEvent { [rank = member.rank] in events.add(rank, $0) } }
         async let waiting = together(2) { rank throws(MoriError) in
-            try await world[rank].barrier("never", timeout: .seconds(30))
+            try await world[rank].barrier("never", timeout: Patience.healthy)
         }
         try await Task.sleep(for: .milliseconds(50))
         await world[3].drop()
@@ -79,7 +80,7 @@ struct BootstrapTCPTests {
             #expect(await events.wait(for: 1, of: rank) == [.peerLost(rank: 3)])
         }
         let later = await together(1) { _ throws(MoriError) in
-            try await world[2].barrier("later", timeout: .seconds(30))
+            try await world[2].barrier("later", timeout: Patience.healthy)
         }
         #expect(later[0].error?.code == .peerLost)
         await close(Array(world[..<3]))
@@ -93,7 +94,7 @@ struct BootstrapTCPTests {
         for rank in 1..<3 {
             #expect(await events.wait(for: 1, of: rank) == [.peerLost(rank: 0)])
             let result = await together(1) { _ throws(MoriError) in
-                try await world[rank].barrier("later", timeout: .seconds(30))
+                try await world[rank].barrier("later", timeout: Patience.healthy)
             }
             #expect(result[0].error?.code == .peerLost)
             #expect(result[0].error?.ranks == [0])
@@ -104,9 +105,9 @@ struct BootstrapTCPTests {
     @Test func rankZeroWaitsForTheOthersAtMostAsLongAsItIsTold() async throws {
         let world = try await tcpWorld(size: 2)
         let time = await ContinuousClock().measure { await world[0].close(timeout: .seconds(1)) }
-        #expect(time > .milliseconds(900) && time < .seconds(20))
+        #expect(time > .milliseconds(900) && time < Patience.prompt)
         let result = await together(1) { _ throws(MoriError) in
-            try await world[1].barrier("later", timeout: .seconds(30))
+            try await world[1].barrier("later", timeout: Patience.healthy)
         }
         #expect(result[0].error?.code == .peerLost)
         #expect(result[0].error?.ranks == [0])
@@ -119,7 +120,7 @@ struct BootstrapTCPTests {
         world[0].onEvent { events.add(0, $0) }
         world.removeLast()
         let result = await together(1) { [first = world[0]] _ throws(MoriError) in
-            try await first.barrier("alone", timeout: .seconds(30))
+            try await first.barrier("alone", timeout: Patience.healthy)
         }
         #expect(result[0].error?.message.contains("rank 1 left") == true)
         #expect(events.of(0).isEmpty)
@@ -133,7 +134,7 @@ struct BootstrapTCPTests {
         }
         let world = try await tcpWorld(size: 3, at: place)
         let results = await together(3) { rank throws(MoriError) in
-            try await world[rank].barrier("go", timeout: .seconds(10))
+            try await world[rank].barrier("go", timeout: Patience.healthy)
         }
         #expect(results.allSatisfy { $0.error == nil })
         await close(world)
@@ -143,7 +144,7 @@ struct BootstrapTCPTests {
     @Test func noFreePortIsAnErrorThatSaysWhatToSet() async throws {
         var place = launcher(port: 65_534)
         let agents = try await [0, 1].asyncMap { try await listen(place.port + $0) }
-        let results = await join([member(0, of: 2, at: place, timeout: .seconds(2))])
+        let results = await join([member(0, of: 2, at: place, timeout: Patience.healthy)])
         let error = try #require(results[0].error)
         #expect(error.code == .bootstrapFailed)
         #expect(error.message.contains("set MASTER_PORT"))
@@ -173,7 +174,8 @@ struct BootstrapTCPTests {
         for (index, world) in worlds.enumerated() {
             let members = try world.get()
             let gathered = await together(4) { rank throws(MoriError) in
-                try await members[rank].allGather("world", [UInt8(index)], timeout: .seconds(10))
+                try await members[rank].allGather(
+                    "world", [UInt8(index)], timeout: Patience.healthy)
             }
             for result in gathered {
                 #expect(try result.get() == .init(repeating: [UInt8(index)], count: 4))
@@ -197,7 +199,7 @@ struct BootstrapTCPTests {
     @Test func twentyFourRanksJoin() async throws {
         let world = try await tcpWorld(size: 24)
         let results = await together(24) { rank throws(MoriError) in
-            try await world[rank].allGather("ranks", [UInt8(rank)], timeout: .seconds(20))
+            try await world[rank].allGather("ranks", [UInt8(rank)], timeout: Patience.healthy)
         }
         for result in results { #expect(try result.get() == (0..<24).map { [$0] }) }
         await close(world)

@@ -1,6 +1,7 @@
 import Glibc
 import Logging
 import MoriDevice
+import MoriTestSupport
 import Synchronization
 import Testing
 
@@ -47,7 +48,7 @@ private let thousand: Int = {
 
 /// The parameters of one rank.
 func member(
-    _ rank: Int, of worldSize: Int, at launcher: Launcher, timeout: Duration = .seconds(30)
+    _ rank: Int, of worldSize: Int, at launcher: Launcher, timeout: Duration = Patience.healthy
 ) -> TCPBootstrap.Parameters {
     .init(
         rank: rank, worldSize: worldSize, meetingPoint: .launcher(launcher), timeout: timeout)
@@ -75,8 +76,10 @@ func launcher<Occupied>(
 }
 
 /// Tries again with more time, for what a slow machine cannot do in a short one.
-func withGrowingPatience(_ body: (Duration) async throws -> Bool) async throws {
-    for seconds in [1, 6] where try await body(.seconds(seconds)) {
+func withGrowingPatience(
+    from first: Duration = .seconds(1), _ body: (Duration) async throws -> Bool
+) async throws {
+    for patience in [first, .seconds(6)] where try await body(patience) {
         return
     }
     #expect(try await body(.seconds(25)), "even with patience")

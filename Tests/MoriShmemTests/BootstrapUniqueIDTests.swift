@@ -1,11 +1,12 @@
 import FoundationEssentials
 import MoriDevice
+import MoriTestSupport
 import Synchronization
 import Testing
 
 @testable import MoriShmem
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct BootstrapUniqueIDTests {
     @Test func anIDSurvivesBytesAndJSON() throws {
         let id = try UniqueID()
@@ -55,7 +56,7 @@ struct BootstrapUniqueIDTests {
         let id = try UniqueID()
         let world = try await join(id, size: 3).map { try $0.get() }
         let results = await together(3) { rank throws(MoriError) in
-            try await world[rank].allGather("x", [UInt8(rank)], timeout: .seconds(10))
+            try await world[rank].allGather("x", [UInt8(rank)], timeout: Patience.healthy)
         }
         for result in results { #expect(try result.get() == [[0], [1], [2]]) }
         await close(world)
@@ -75,7 +76,7 @@ struct BootstrapUniqueIDTests {
         bytes[30] ^= 1
         let wrong = try UniqueID(bytes: bytes)
         async let rankZero = join(id, ranks: [0], size: 2)
-        let results = await join(wrong, ranks: [1], size: 2, timeout: .seconds(50))
+        let results = await join(wrong, ranks: [1], size: 2, timeout: Patience.healthy)
         #expect(results[0].error?.code == .bootstrapFailed)
         #expect(results[0].error?.message.contains("its secret is not the world's") == true)
         // The world goes on waiting for the rightful rank.
@@ -88,8 +89,8 @@ struct BootstrapUniqueIDTests {
         var bytes = id.bytes
         bytes[60] ^= 1
         let stale = try UniqueID(bytes: bytes)
-        async let rankZero = join(id, ranks: [0], size: 2, timeout: .seconds(20))
-        let results = await join(stale, ranks: [1], size: 2, timeout: .seconds(30))
+        async let rankZero = join(id, ranks: [0], size: 2, timeout: Patience.healthy)
+        let results = await join(stale, ranks: [1], size: 2, timeout: Patience.healthy)
         #expect(results[0].error?.code == .bootstrapFailed)
         #expect(results[0].error?.message.contains("of another world") == true)
         let rightful = await join(id, ranks: [1], size: 2)
@@ -105,7 +106,7 @@ struct BootstrapUniqueIDTests {
 
     @Test func twoRankZerosWithOneIDAreTold() async throws {
         let id = try UniqueID(address: .loopback)
-        let results = await join(id, ranks: [0, 0], size: 2, timeout: .seconds(20))
+        let results = await join(id, ranks: [0, 0], size: 2, timeout: Patience.healthy)
         for result in results {
             #expect(result.error?.code == .ranksDisagree)
             #expect(result.error?.message.contains("two processes claim rank 0") == true)
@@ -132,7 +133,7 @@ struct BootstrapUniqueIDTests {
     }
 
     private func join(
-        _ id: UniqueID, ranks: [Int]? = nil, size: Int, timeout: Duration = .seconds(30)
+        _ id: UniqueID, ranks: [Int]? = nil, size: Int, timeout: Duration = Patience.healthy
     ) async -> [Result<TCPBootstrap, MoriError>] {
         await MoriShmemTests.join(
             (ranks ?? Array(0..<size)).map {

@@ -1,6 +1,7 @@
 import Glibc
 import MoriDevice
 import MoriShmem
+import MoriTestSupport
 import Testing
 
 /// The loopback fabric by itself: what is delivered when, and what fails on command.
@@ -40,9 +41,9 @@ import Testing
         return Array(found.prefix(count))
     }
 
-    /// Polls until so many completions came, at most 20 seconds.
+    /// Polls until so many completions came, at most a minute.
     private func poll(_ link: any FabricLink, until count: Int) -> [WorkCompletion] {
-        let deadline = ContinuousClock.now + .seconds(20)
+        let deadline = ContinuousClock.now + Patience.prompt
         var found: [WorkCompletion] = []
         while found.count < count, ContinuousClock.now < deadline { found += poll(link) }
         return found
@@ -189,7 +190,8 @@ import Testing
                     queuesPerPeer: 1, purpose: "operator 4")
                 group.addTask {
                     do throws(MoriError) {
-                        _ = try await fabric.connect(request, over: member, timeout: .seconds(20))
+                        _ = try await fabric.connect(
+                            request, over: member, timeout: Patience.healthy)
                         return nil
                     } catch {
                         return error

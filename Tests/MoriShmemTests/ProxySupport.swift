@@ -2,6 +2,7 @@ import CMoriSystem
 import Glibc
 import MoriDevice
 import MoriShmem
+import MoriTestSupport
 import Synchronization
 
 /// A descriptor as the documentation in moriep.h has it, written down a second time so that the
@@ -148,7 +149,7 @@ extension Int {
 ///
 /// - Returns: Whether it held.
 func eventually(_ condition: () -> Bool) async -> Bool {
-    let deadline = ContinuousClock.now + .seconds(20)
+    let deadline = ContinuousClock.now + Patience.prompt
     while !condition() {
         if ContinuousClock.now > deadline { return false }
         try? await Task.sleep(for: .microseconds(200))

@@ -1,5 +1,6 @@
 import MoriDevice
 import MoriShmem
+import MoriTestSupport
 import Testing
 
 /// What `onFailure` of a channel was called with.
@@ -37,7 +38,10 @@ struct LoopbackWorld: Sendable {
                     peers: (0..<ranks).filter { $0 != rank }, queuesPerPeer: queuesPerPeer,
                     purpose: "a test")
                 group.addTask {
-                    (rank, try await fabric.connect(request, over: member, timeout: .seconds(20)))
+                    (
+                        rank,
+                        try await fabric.connect(request, over: member, timeout: Patience.healthy)
+                    )
                 }
             }
             var links: [Int: any FabricLink] = [:]

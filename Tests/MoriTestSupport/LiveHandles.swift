@@ -8,6 +8,13 @@ extension moriep_live_counts {
             && graphs == 0
     }
 
+    /// Whether there is no more of anything than in `other`.
+    public func isWithin(_ other: moriep_live_counts) -> Bool {
+        allocations <= other.allocations && allocated_bytes <= other.allocated_bytes
+            && imports <= other.imports && streams <= other.streams && events <= other.events
+            && graphs <= other.graphs
+    }
+
     /// All counts, by name.
     public var words: String {
         "\(allocations) allocations of \(allocated_bytes) bytes, \(imports) imports,"
@@ -25,7 +32,7 @@ public func liveCounts() throws -> moriep_live_counts {
 /// background had its time.
 public func requireNothingLive() async throws {
     var counts = try liveCounts()
-    for _ in 0..<500 where !counts.isZero {
+    for _ in 0..<6000 where !counts.isZero {
         try await Task.sleep(for: .milliseconds(10))
         counts = try liveCounts()
     }

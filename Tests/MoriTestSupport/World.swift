@@ -4,7 +4,7 @@ public import MoriEP
 ///
 /// - Throws: the first error of the lowest rank that has one.
 public func withLocalWorld<Success: Sendable>(
-    _ worldSize: Int, heapByteLimit: Int? = nil, roundTimeout: Duration? = .seconds(20),
+    _ worldSize: Int, heapByteLimit: Int? = nil, roundTimeout: Duration? = Patience.healthy,
     _ body: @escaping @Sendable (SymmetricMemory) async throws -> Success
 ) async throws -> [Success] {
     try await withLocalWorld(
@@ -13,7 +13,7 @@ public func withLocalWorld<Success: Sendable>(
 
 /// The same, over a fabric that the kernels between nodes use whatever MORI_EP_FABRIC says.
 package func withLocalWorld<Success: Sendable>(
-    _ worldSize: Int, heapByteLimit: Int? = nil, roundTimeout: Duration? = .seconds(20),
+    _ worldSize: Int, heapByteLimit: Int? = nil, roundTimeout: Duration? = Patience.healthy,
     fabric: (any Fabric)?, _ body: @escaping @Sendable (SymmetricMemory) async throws -> Success
 ) async throws -> [Success] {
     let worlds = try await SymmetricMemory.local(

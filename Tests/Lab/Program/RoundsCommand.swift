@@ -18,6 +18,9 @@ struct RoundsCommand: AsyncParsableCommand {
     @Option(help: "One kernel only.")
     var kernel: String?
 
+    @Option(help: "More rounds of each operator, whose sums must be the same bits.")
+    var repeats = 0
+
     @Flag(
         help: "Go on until the rounds end, and succeed if the error names a rank of another host.")
     var untilLost = false
@@ -42,7 +45,9 @@ struct RoundsCommand: AsyncParsableCommand {
                     count += 1
                 }
             }
-            say("rank \(world.rank): \(count) operators: every round equals the oracle's")
+            say(
+                "rank \(world.rank): \(count) operators: every round equals the oracle's, and"
+                    + " \(repeats) repeats gave the same bits")
             try await world.close()
         } catch {
             say("mori-lab: rank \(world.rank): \(error)")
@@ -79,10 +84,36 @@ struct RoundsCommand: AsyncParsableCommand {
                 Routes(round.workload), of: BFloat16.self, combining: BFloat16.self, with: op,
                 on: stream, options: options)
         }
+        try await repeatRound(round, with: op, on: stream)
         try await op.close()
         say(
             "rank \(world.rank): \(kernel) with \(queuePairs) queue pairs per peer, seed \(Self.seed)"
         )
+    }
+
+    /// Plain rounds of experts that give back what they received: their sums do not depend on where
+    /// the rows came to lie, and are the same bits every time.
+    private func repeatRound(
+        _ round: RoundCase, with op: EPDispatchCombineOp, on stream: DeviceStream
+    ) async throws {
+        let inputs = try RoundInputs<BFloat16>(
+            Routes(round.workload), rank: op.world.rank, on: stream)
+        var first: [UInt32]?
+        for turn in 0..<repeats {
+            let received = try op.dispatch(
+                inputs.tokens, weights: inputs.weights, scales: inputs.scales,
+                indices: inputs.indices, on: stream)
+            let rows = received.tokens
+            let weights = received.weights
+            let combined = try op.combine(rows, of: received, weights: weights, on: stream)
+            let sums: [BFloat16] = try await combined.tokens.elements(on: stream)
+            let weightSums: [Float] = try await combined.weights?.elements(on: stream) ?? []
+            let bits = sums.map { UInt32($0.bitPattern) } + weightSums.map(\.bitPattern)
+            guard first == nil || first == bits else {
+                throw Mismatch("repeat \(turn) of rank \(op.world.rank) gave other bits")
+            }
+            first = bits
+        }
     }
 
     private func runUntilLost(_ kernel: KernelType, in world: SymmetricMemory) async throws {
