@@ -22,7 +22,16 @@ struct DLPackElement: Hashable, CustomStringConvertible {
 
     var dlType: DLDataType { DLDataType(code: code, bits: bits, lanes: lanes) }
 
-    /// Bytes of one element of DLPack's shape.
+    /// Whether it is the same type: packed elements may be counted one by one too.
+    func isLike(_ known: DLPackElement) -> Bool {
+        code == known.code && bits == known.bits
+            && (lanes == known.lanes || lanes == 1 && isPacked)
+    }
+
+    /// Whether an element is less than a byte.
+    var isPacked: Bool { bits < 8 }
+
+    /// Bytes of one element of DLPack's shape, of which packed ones share one.
     var byteCount: Int { (Int(bits) * Int(lanes) + 7) / 8 }
 
     /// "code 2 with 32 bits and 1 lane".
@@ -51,7 +60,7 @@ extension ElementType {
     ///
     /// - Throws: `unsupported` with the types that there are.
     init(_ element: DLPackElement) throws(MoriError) {
-        for (name, known) in DLPackElement.byName where known == element {
+        for (name, known) in DLPackElement.byName where element.isLike(known) {
             if let type = ElementType(rawValue: name) {
                 self = type
                 return

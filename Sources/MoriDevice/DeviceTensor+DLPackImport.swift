@@ -126,9 +126,11 @@ struct DLPackContent {
         var shape = unsafe values(tensor.shape, dimensions)
         let strides = unsafe tensor.strides == nil ? nil : values(tensor.strides, dimensions)
         var compact: [Int] = []
-        var count = element.byteCount
+        // Of bytes or elements, whichever are more: neither may overflow.
+        let unit = max(element.byteCount, Int(element.lanes))
+        var count = unit
         for (index, length) in shape.enumerated().reversed() {
-            compact.insert(count / element.byteCount, at: 0)
+            compact.insert(count / unit, at: 0)
             let (product, overflow) = count.multipliedReportingOverflow(by: max(length, 1))
             guard length >= 0 && !overflow else {
                 throw MoriError(
@@ -149,15 +151,16 @@ struct DLPackContent {
                     + " row-major without gaps, \(compact). Make it contiguous in the framework"
                     + " first")
         }
-        if element.lanes > 1 {
-            guard let last = shape.last else {
-                throw MoriError(
-                    .invalidArgument,
-                    "a DLPack tensor of \(element.lanes) packed elements without a dimension;"
-                        + " legal are 1 or more dimensions")
-            }
-            shape[shape.count - 1] = last * Int(element.lanes)
+        guard element.isPacked else { return shape }
+        // Rows begin at bytes, in which two fp4 are packed.
+        let perByte = 8 / Int(element.bits)
+        guard let last = shape.last, last * Int(element.lanes) % perByte == 0 else {
+            throw MoriError(
+                .invalidArgument,
+                "a DLPack tensor of shape \(shape) of packed elements; legal is a last dimension"
+                    + " that is a multiple of \(perByte)")
         }
+        shape[shape.count - 1] = last * Int(element.lanes)
         return shape
     }
 

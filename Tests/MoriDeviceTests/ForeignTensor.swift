@@ -80,6 +80,12 @@ final class ForeignTensor: Sendable {
         return unsafe managed
     }
 
+    /// Frees what `make` made without a deleter.
+    static func free(_ managed: UnsafeMutablePointer<DLManagedTensor>) {
+        unsafe delete(managed.pointee.dl_tensor, managed.pointee.manager_ctx)
+        unsafe managed.deallocate()
+    }
+
     private static func delete(_ tensor: DLTensor, _ context: UnsafeMutableRawPointer?) {
         unsafe tensor.shape?.deallocate()
         unsafe tensor.strides?.deallocate()
