@@ -14,7 +14,7 @@ SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overf
 SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
-.PHONY: help setup build test bench test-tsan test-asan test-rdma lint format \
+.PHONY: help setup build test bench example test-tsan test-asan test-rdma lint format \
         kernels kernels-nvidia test-isa clean distclean
 
 help: ## Show this list.
@@ -32,6 +32,13 @@ test: setup ## Run all tests on the host device.
 
 bench: setup ## Eight ranks dispatch and combine DeepSeek-V3's shape; options in BENCH_ARGS.
 	$(SWIFT) run -c release bench-dispatch-combine $(BENCH_ARGS)
+
+# A package of its own, as a user's is; alone it is eight ranks in one process, then one in each.
+example: setup ## Run the guide's complete example: as one process, then as one for each rank.
+	$(SWIFT) build --package-path Examples/ComingFromPython \
+	    --scratch-path $(CURDIR)/.build-examples
+	.build-examples/debug/ComingFromPython
+	$(SWIFT) run mori-ep launch -n 8 -- .build-examples/debug/ComingFromPython
 
 # Separate build folders, so that the ordinary build stays as it is.
 test-tsan: setup ## Run the suites that match SANITIZED under ThreadSanitizer.
@@ -66,7 +73,7 @@ test-isa: kernels ## Check the machine code of the AMD kernels; its table is doc
 	@scripts/check-isa.py
 
 clean: ## Remove what was built.
-	rm -rf .build .build-tsan .build-asan
+	rm -rf .build .build-examples .build-tsan .build-asan
 
 distclean: clean ## Remove downloaded tools as well.
 	rm -rf .cache

@@ -42,6 +42,11 @@ if ((${#operator_files[@]} > 1)); then
     failed=1
 fi
 
+while read -r file; do
+    say "$file imports CDLPack; only MoriDevice may"
+    failed=1
+done < <(importers CDLPack Sources Benchmarks | grep -v '^Sources/MoriDevice/' || true)
+
 for module in CIBVerbs CRDMACM; do
     while read -r file; do
         say "$file imports $module; only MoriShmem's Fabric/Verbs and mori-ep may"

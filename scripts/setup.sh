@@ -52,6 +52,7 @@ want_build() {
     want librdmacm-dev
     want libnuma-dev
     want libsodium-dev
+    want libdlpack-dev
     # Swift's clang compiles the host device's C++ and brings no standard library of its own.
     if ! compgen -G '/usr/include/c++/*/vector' >/dev/null; then want g++; fi
 }

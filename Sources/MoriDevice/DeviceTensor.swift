@@ -74,7 +74,7 @@ public struct DeviceTensor: Sendable, CustomStringConvertible {
     }
 
     /// Values of an element's Swift type: half the elements where two are packed in one.
-    private var unitCount: Int { byteCount / elementType.byteCount }
+    var unitCount: Int { byteCount / elementType.byteCount }
 
     /// The first `count` rows of the outermost dimension.
     ///
@@ -92,6 +92,8 @@ public struct DeviceTensor: Sendable, CustomStringConvertible {
     package func noteUse(on stream: DeviceStream) {
         if let buffer = storage as? DeviceBuffer {
             buffer.noteUse(on: stream)
+        } else if let imported = storage as? ImportedTensor {
+            imported.noteUse(on: stream)
         } else if let storage {
             _ = stream.keepWithCapture(storage)
         }
@@ -125,22 +127,7 @@ extension DeviceTensor {
     public func copy<Element: TensorElement>(
         from elements: [Element], on stream: DeviceStream
     ) throws(MoriError) {
-        guard Element.elementType == elementType && elements.count == unitCount else {
-            throw MoriError(
-                .invalidArgument,
-                "\(elements.count) values of \(Element.elementType) into \(self), which has"
-                    + " \(unitCount)")
-        }
-        guard count > 0 else { return }
-        let staging = try DeviceBuffer(byteCount: byteCount, kind: .pinned, on: device)
-        unsafe elements.withUnsafeBytes { source in
-            guard let base = source.baseAddress else { return }
-            unsafe UnsafeMutableRawPointer(bitPattern: staging.address)?
-                .copyMemory(from: base, byteCount: source.count)
-        }
-        try stream.copy(to: address, from: staging.address, byteCount: byteCount)
-        staging.noteUse(on: stream)
-        noteUse(on: stream)
+        try copy(from: elements.span, on: stream)
     }
 
     /// The elements, once everything enqueued on the stream so far is done.
@@ -172,12 +159,7 @@ extension DeviceTensor {
         guard Element.elementType == elementType else {
             throw MoriError(.invalidArgument, "reading \(self) as \(Element.elementType)")
         }
-        guard count > 0 else { return nil }
-        let staging = try DeviceBuffer(byteCount: byteCount, kind: .pinned, on: device)
-        try stream.copy(to: staging.address, from: address, byteCount: byteCount)
-        staging.noteUse(on: stream)
-        noteUse(on: stream)
-        return staging
+        return try stageBytes(on: stream)
     }
 
     private func read<Element: TensorElement>(_ staging: DeviceBuffer) -> [Element] {

@@ -96,6 +96,8 @@ import Testing
         let start = try DeviceEvent(on: device, timed: true)
         let stop = try DeviceEvent(on: device, timed: true)
         try stream.record(start)
+        // The stream's thread may come late; the time begins when it has come.
+        try await stream.completion()
         let gate = try StreamGate(on: stream)
         try stream.record(stop)
         try await Task.sleep(for: .milliseconds(30))

@@ -1,0 +1,56 @@
+import FoundationEssentials
+import Testing
+
+/// What the documents name is there.
+@Suite struct DocumentTests {
+    private static let repository = URL(filePath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent().deletingLastPathComponent()
+
+    private static func text(_ path: String) throws -> String {
+        try String(contentsOf: repository.appending(path: path), encoding: .utf8)
+    }
+
+    @Test func everyTestOfTheFeatureTableIsThere() throws {
+        var functions: Set<String> = []
+        for target in ["MoriDeviceTests", "MoriShmemTests", "MoriEPTests"] {
+            let folder = Self.repository.appending(path: "Tests/\(target)")
+            for file in try FileManager.default.contentsOfDirectory(atPath: folder.path)
+            where file.hasSuffix(".swift") {
+                let source = try Self.text("Tests/\(target)/\(file)")
+                functions.formUnion(source.matches(of: /func (\w+)/).map { String($0.1) })
+            }
+        }
+        var rows = 0
+        for line in try Self.text("docs/feature-table.md").split(separator: "\n")
+        where line.hasPrefix("|") && !line.hasPrefix("|---") {
+            let cells = line.dropFirst().dropLast().split(separator: "|")
+            try #require(cells.count == 4, "\(line)")
+            rows += 1
+            let isThere = !cells[2].contains("not yet") && !cells[2].contains("scope")
+            for test in cells[3].matches(of: /`(\w+)`/).map({ String($0.1) })
+            where !["example", "kernels"].contains(test) {
+                #expect(functions.contains(test), "no test is called \(test)")
+            }
+            // A row that works has something that shows it.
+            if isThere && cells[2].trimmingPrefix(" ") != "in work " {
+                #expect(cells[3] != " - ", "\(line)")
+            }
+        }
+        #expect(rows > 60)
+    }
+
+    @Test func filesThatDocumentsLinkToAreThere() throws {
+        let documents = try FileManager.default.contentsOfDirectory(
+            atPath: Self.repository.appending(path: "docs").path
+        ).filter { $0.hasSuffix(".md") }.map { "docs/\($0)" }
+        for document in documents + ["README.md", "CONTRIBUTING.md"] {
+            let folder = Self.repository.appending(path: document).deletingLastPathComponent()
+            for link in try Self.text(document).matches(of: /\]\(([^)#:]+)\)/) {
+                let target = folder.appending(path: String(link.1)).path
+                #expect(
+                    FileManager.default.fileExists(atPath: target),
+                    "\(document) links to \(link.1)")
+            }
+        }
+    }
+}
