@@ -122,6 +122,8 @@ let package = Package(
             dependencies: [
                 "CAllocationCount", "CMoriSystem", "MoriDevice",
                 "MoriShmem", "MoriTestSupport",
+                .product(name: "InMemoryLogging", package: "swift-log"),
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],
