@@ -63,6 +63,8 @@ let package = Package(
         .target(
             name: "MoriEP",
             dependencies: ["CHIP", "MoriDevice", "MoriShmem"],
+            // Into the code and not into a bundle, which would have to lie beside each program.
+            resources: [.embedInCode("Tuning/PublishedTuning.json")],
             swiftSettings: .strict),
 
         // The tools.

@@ -51,6 +51,14 @@ import Testing
     }
 
     @Test(.timeLimit(.minutes(1)))
+    func aFileOfRulesThatCannotBeReadIsStatusOne() async throws {
+        let ended = try await Programs.run(
+            "mori-ep", ["doctor"], environment: ["MORI_EP_TUNING_CONFIG": "no-such-rules.json"])
+        #expect(ended.exit.reason == .exited(1))
+        #expect(ended.output.contains("no-such-rules.json, which cannot be read"))
+    }
+
+    @Test(.timeLimit(.minutes(1)))
     func aLauncherThatContradictsItselfIsStatusOne() async throws {
         let ended = try await Programs.run("mori-ep", ["doctor"], environment: ["RANK": "1"])
         #expect(ended.exit.reason == .exited(1))
