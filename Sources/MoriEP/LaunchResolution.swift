@@ -29,12 +29,27 @@ extension EPDispatchCombineOp {
             workload(for: forCombine ? .combine : .dispatch, tokenCount: tokenCount))
     }
 
-    /// What one call launches, moving `workload`; nil: what the configuration says, at most.
+    /// What one call launches, moving `workload`.
     func launchParameters(
         for verb: OperatorKernels.Verb, override: LaunchConfiguration?,
-        _ workload: LaunchWorkload? = nil
+        _ workload: @autoclosure () -> LaunchWorkload
     ) throws(MoriError) -> LaunchConfiguration {
-        try resolve(verb, override: override, workload ?? self.workload(for: verb)).configuration
+        try resolve(verb, override: override, workload()).configuration
+    }
+
+    /// What a dispatch moves.
+    func workload(_ round: DispatchRound) -> LaunchWorkload {
+        LaunchWorkload(
+            elementType: round.elementType.rawValue, tokenCount: round.tokenCount,
+            hiddenDim: round.hiddenDim, expertsPerToken: config.expertsPerToken)
+    }
+
+    /// What a combine moves: as many sums as its dispatch had tokens.
+    func workload(_ combine: CombineCall) -> LaunchWorkload {
+        LaunchWorkload(
+            elementType: combine.elementType.rawValue, tokenCount: combine.tokenCount,
+            hiddenDim: combine.hiddenDim, expertsPerToken: config.expertsPerToken,
+            isZeroCopy: !combine.isExternal)
     }
 
     /// The largest call of a verb.

@@ -91,6 +91,22 @@ extension WorldTests.LaunchTests {
                     #expect(few.configuration == LaunchConfiguration(blocks: 2, warpsPerBlock: 3))
                     #expect(most.configuration == LaunchConfiguration(blocks: 5, warpsPerBlock: 4))
                     #expect(few.wanted == few.configuration)
+                    // A call is looked up by what it moves, not by what the operator could.
+                    let round = DispatchRound(
+                        tokenCount: 3, hiddenDim: 70, elementType: .bfloat16,
+                        scaleElementType: nil, hasWeights: false)
+                    let combine = CombineCall(
+                        tokenCount: 3, elementType: .bfloat16, hiddenDim: 70, inputRows: 3,
+                        isExternal: true, hasWeights: false)
+                    for (verb, workload) in [
+                        (OperatorKernels.Verb.dispatch, op.workload(round)),
+                        (.combine, op.workload(combine)),
+                    ] {
+                        let own = LaunchConfiguration(blocks: 7, warpsPerBlock: 1)
+                        #expect(
+                            try op.launchParameters(for: verb, override: own, workload)
+                                == few.configuration)
+                    }
                     guard case .rule(path, _, "made for this test") = few.source else {
                         Issue.record("\(few.source)")
                         return
