@@ -66,6 +66,8 @@ let package = Package(
         .target(
             name: "MoriEP",
             dependencies: ["CHIP", "MoriDevice", "MoriShmem"],
+            // Into the code and not into a bundle, which would have to lie beside each program.
+            resources: [.embedInCode("Tuning/PublishedTuning.json")],
             swiftSettings: .strict),
 
         // The tools.
@@ -128,6 +130,8 @@ let package = Package(
             dependencies: [
                 "CAllocationCount", "CMoriSystem", "MoriDevice",
                 "MoriShmem", "MoriTestSupport",
+                .product(name: "InMemoryLogging", package: "swift-log"),
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],

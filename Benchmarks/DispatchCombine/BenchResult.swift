@@ -80,8 +80,8 @@ struct BenchResult: Sendable, Codable {
         facts = RunFacts(
             device: op.world.device.kind.description,
             deviceName: try op.world.device.properties().name, verified: settings.verifies,
-            dispatchLaunch: try op.launchParameters(forCombine: false).description,
-            combineLaunch: try op.launchParameters(forCombine: true).description,
+            dispatchLaunch: try op.launchParameters(forCombine: false).configuration.description,
+            combineLaunch: try op.launchParameters(forCombine: true).configuration.description,
             operatorBytesPerRank: op.memoryPlan.byteCount, peakMemoryBytes: peakBytes,
             otherModes: Array(modes.dropFirst()))
     }

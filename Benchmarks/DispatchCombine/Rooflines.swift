@@ -34,8 +34,8 @@ struct Rooflines {
         let external = mode.input == .external ? mode.expertOutput : nil
         if try op.world.device.properties().memoryIsHostMemory {
             loops = [.cached, .streaming]
-            let dispatchLaunch = try op.launchParameters(forCombine: false)
-            let combineLaunch = try op.launchParameters(forCombine: true)
+            let dispatchLaunch = try op.launchParameters(forCombine: false).configuration
+            let combineLaunch = try op.launchParameters(forCombine: true).configuration
             kind = .host(
                 dispatch: .dispatch(
                     run.routes, rank: run.rank, tokens: run.buffers.tokens, received: received,

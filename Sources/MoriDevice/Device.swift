@@ -15,6 +15,21 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
         public var description: String { rawValue }
     }
 
+    /// What `MORI_EP_DEVICE` can say.
+    package enum Choice: String, Hashable, Sendable, CaseIterable {
+        /// A GPU if one answers, else the host.
+        case auto
+        /// The host processor.
+        case host
+        /// AMD GPUs.
+        case amd
+        /// NVIDIA GPUs.
+        case nvidia
+
+        /// The kind; nil for `auto`.
+        var kind: Kind? { Kind(rawValue: rawValue) }
+    }
+
     /// What a device is and has.
     public struct Properties: Hashable, Sendable {
         /// The device's own name.
@@ -68,16 +83,23 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
     /// - Throws: `invalidConfiguration` for another value, `noDevice` when the kind does not answer.
     public static func selected(localRank: Int = 0) throws(MoriError) -> Device {
         let wish = ProcessVariables.all["MORI_EP_DEVICE"] ?? ""
-        if wish.isEmpty || wish == "auto" {
+        guard let choice = Choice(rawValue: wish.isEmpty ? "auto" : wish) else {
+            throw MoriError(
+                .invalidConfiguration,
+                "MORI_EP_DEVICE is \"\(wish)\"; legal are auto, host, amd and nvidia")
+        }
+        return try selected(choice, localRank: localRank)
+    }
+
+    /// The same for a choice that was read before.
+    package static func selected(
+        _ choice: Choice, localRank: Int
+    ) throws(MoriError) -> Device {
+        guard let kind = choice.kind else {
             for kind in [Kind.amd, .nvidia] {
                 if let device = try? Device(kind, sharedBy: localRank) { return device }
             }
             return try Device(.host)
-        }
-        guard let kind = Kind(rawValue: wish) else {
-            throw MoriError(
-                .invalidConfiguration,
-                "MORI_EP_DEVICE is \"\(wish)\"; legal are auto, host, amd and nvidia")
         }
         return try Device(kind, sharedBy: localRank)
     }

@@ -52,6 +52,7 @@ extension EPDispatchCombineOp {
         try validateCombine(rows.output, weights: rows.weights, input: input, slot: slot)
         let counts = [rows.output, rows.weights].compactMap { $0?.shape.first }
         let combine = CombineCall(
+            tokenCount: received.lease.round.tokenCount,
             elementType: rows.output.elementType, hiddenDim: rows.output.shape[1],
             inputRows: counts.min() ?? Int.max, isExternal: input == .external,
             hasWeights: rows.weights != nil)
@@ -68,7 +69,7 @@ extension EPDispatchCombineOp {
     ) throws(MoriError) {
         let call = OperatorKernels.Call(
             verb: .combine, slot: slot,
-            launch: try launchParameters(for: .combine, override: launch),
+            launch: try launchParameters(for: .combine, override: launch, workload(combine)),
             elementType: combine.elementType, hiddenDim: combine.hiddenDim, timeout: timeout,
             hasWeights: combine.hasWeights, half: half)
         try order(stream)

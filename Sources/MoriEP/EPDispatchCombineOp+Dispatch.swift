@@ -47,7 +47,7 @@ extension EPDispatchCombineOp {
         do throws(MoriError) {
             let call = OperatorKernels.Call(
                 verb: .dispatch, slot: slot,
-                launch: try launchParameters(for: .dispatch, override: launch),
+                launch: try launchParameters(for: .dispatch, override: launch, workload(round)),
                 elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
                 hasWeights: round.hasWeights, half: half)
             try order(stream)

@@ -53,7 +53,7 @@ extension EPDispatchCombineOp {
         let round = lease.round
         let call = OperatorKernels.Call(
             verb: .dispatch, slot: lease.slot,
-            launch: try launchParameters(for: .dispatch, override: launch),
+            launch: try launchParameters(for: .dispatch, override: launch, workload(round)),
             elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
             hasWeights: round.hasWeights, half: .receive)
         try order(stream)

@@ -24,6 +24,8 @@ public final class EPDispatchCombineOp: Sendable {
     let kernels: OperatorKernels
     /// Asked once: a launch looks nothing up.
     let deviceProperties: Device.Properties
+    /// Which launch it wants for a call.
+    let launches: LaunchPolicy
     let state: Locked<State>
 
     /// What the host remembers of an operator's rounds.
@@ -45,8 +47,9 @@ public final class EPDispatchCombineOp: Sendable {
     ///
     /// Collective: all ranks with equal settings.
     ///
-    /// - Throws: `invalidConfiguration` with the nearest legal value; `ranksDisagree` naming the
-    ///   field, the ranks and their values; `outOfMemory` with the heap size to set; `timedOut`
+    /// - Throws: `invalidConfiguration` with the nearest legal value, or with the line and key that
+    ///   are wrong in a file of tuning rules; `ranksDisagree` naming the field, the ranks and their
+    ///   values; `outOfMemory` with the heap size to set; `timedOut`
     ///   naming ranks that did not come.
     public init(
         _ config: EPDispatchCombineConfig, in world: SymmetricMemory
@@ -56,13 +59,29 @@ public final class EPDispatchCombineOp: Sendable {
         let problem = Result { () throws(MoriError) in
             try config.validate(worldSize: world.worldSize)
         }
-        try await world.checkAgreement(on: config.agreement, about: "an operator's configuration")
+        let device = try world.device.properties()
+        let launches = Result { () throws(MoriError) in
+            try LaunchPolicy(
+                world.environment, kernelType: config.kernelType, worldSize: world.worldSize,
+                device: device)
+        }
+        // Ranks may launch differently, but one that cannot read its rules must not be waited for.
+        let rules = (name: "launch rules", value: launches.failure.map { "\($0)" } ?? "usable")
+        do throws(MoriError) {
+            try await world.checkAgreement(
+                on: config.agreement + [rules], about: "an operator's configuration")
+        } catch {
+            // Its own reason says more than that the others have none.
+            _ = try launches.get()
+            throw error
+        }
         try problem.get()
+        self.launches = try launches.get()
         try Self.checkHosts(of: config, in: world)
         self.config = config
         self.world = world
         maxReceivedTokens = config.maxReceivedTokens(worldSize: world.worldSize)
-        deviceProperties = try world.device.properties()
+        deviceProperties = device
         kernels = try await OperatorKernels(config, in: world)
         state = Locked(State(slots: Array(repeating: .free, count: config.slots)))
         // Nobody may write into a peer whose words are not zero yet.
@@ -184,6 +203,13 @@ public final class EPDispatchCombineOp: Sendable {
         try? await stream?.completion()
         guard world.fault == nil && kernels.recordedFailure == nil else { return }
         try await kernels.free()
+    }
+}
+
+extension Result {
+    /// What was thrown; nil for a success.
+    fileprivate var failure: Failure? {
+        if case .failure(let failure) = self { failure } else { nil }
     }
 }
 

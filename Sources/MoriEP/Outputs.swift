@@ -133,6 +133,8 @@ enum RoundStage: Hashable, Sendable {
 
 /// What `combineReceive` must know of its `combineSend`.
 struct CombineCall: Hashable, Sendable {
+    /// Tokens that this rank gave to dispatch.
+    var tokenCount: Int
     var elementType: ElementType
     var hiddenDim: Int
     var inputRows: Int

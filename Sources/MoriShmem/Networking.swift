@@ -11,7 +11,7 @@ package final class Networking: Sendable {
     private let fabric: (any Fabric)?
     private let proxy = Locked<Proxy?>(nil)
 
-    init(_ environment: ShmemEnvironment, hostIdentity: [UInt8], fabric: (any Fabric)?) {
+    init(_ environment: MoriEnvironment, hostIdentity: [UInt8], fabric: (any Fabric)?) {
         self.hostIdentity = hostIdentity
         selection = environment.fabric
         rdma = environment.rdma

@@ -32,8 +32,10 @@ extension SymmetricMemory {
     public static func join(
         _ launcher: Launcher, device: Device? = nil, logger: Logger = Logger(label: "mori-ep")
     ) async throws(MoriError) -> SymmetricMemory {
-        let environment = try ShmemEnvironment()
-        guard let launched = try LauncherEnvironment() else {
+        let variables = ProcessVariables.all
+        let environment = try MoriEnvironment(variables)
+        let logger = environment.adjust(logger)
+        guard let launched = try LauncherEnvironment(variables) else {
             throw MoriError(
                 .invalidConfiguration,
                 "no launcher's variables are set; start with torchrun, mpirun, srun or `mori-ep"
@@ -41,16 +43,15 @@ extension SymmetricMemory {
                     + " rank, world size and unique id")
         }
         try check(worldSize: launched.worldSize)
-        let device = try choose(device, localRank: launched.localRank)
+        let device = try choose(device, environment, localRank: launched.localRank)
         let bootstrap = try await TCPBootstrap.join(
             launched.parameters(timeout: environment.bootstrapTimeout), logger: logger)
         let settings = Settings(
             device: device, localRank: launched.localRank,
             localWorldSize: launched.localWorldSize,
-            heapByteLimit: environment.heapSize ?? defaultHeapByteLimit,
-            bootstrapTimeout: environment.bootstrapTimeout,
-            roundTimeout: environment.roundTimeout,
-            networking: Networking(environment, hostIdentity: hostIdentity(), fabric: nil),
+            environment: environment,
+            networking: Networking(
+                environment, hostIdentity: hostIdentity(environment), fabric: nil),
             logger: logger)
         return try await make(settings, bootstrap)
     }
@@ -78,23 +79,24 @@ extension SymmetricMemory {
         logger: Logger = Logger(label: "mori-ep")
     ) async throws(MoriError) -> SymmetricMemory {
         try check(worldSize: worldSize)
-        let environment = try ShmemEnvironment()
+        let environment = try MoriEnvironment()
+        let logger = environment.adjust(logger)
         let bootstrap = try await TCPBootstrap.join(
             TCPBootstrap.Parameters(
                 rank: rank, worldSize: worldSize, uniqueID: uniqueID,
                 timeout: environment.bootstrapTimeout), logger: logger)
         do throws(MoriError) {
             let hosts = try await bootstrap.allGather(
-                "host", hostIdentity(), timeout: environment.bootstrapTimeout)
+                "host", hostIdentity(environment), timeout: environment.bootstrapTimeout)
             let neighbours = hosts.indices.filter { hosts[$0] == hosts[rank] }
             let localRank = neighbours.firstIndex(of: rank) ?? 0
             let settings = Settings(
-                device: try choose(device, localRank: localRank), localRank: localRank,
+                device: try choose(device, environment, localRank: localRank),
+                localRank: localRank,
                 localWorldSize: neighbours.count,
-                heapByteLimit: environment.heapSize ?? defaultHeapByteLimit,
-                bootstrapTimeout: environment.bootstrapTimeout,
-                roundTimeout: environment.roundTimeout,
-                networking: Networking(environment, hostIdentity: hostIdentity(), fabric: nil),
+                environment: environment,
+                networking: Networking(
+                    environment, hostIdentity: hostIdentity(environment), fabric: nil),
                 logger: logger)
             return try await make(settings, bootstrap)
         } catch {
@@ -104,9 +106,11 @@ extension SymmetricMemory {
     }
 
     /// The caller's device, else the one that the environment gives this local rank.
-    static func choose(_ device: Device?, localRank: Int) throws(MoriError) -> Device {
+    static func choose(
+        _ device: Device?, _ environment: MoriEnvironment, localRank: Int
+    ) throws(MoriError) -> Device {
         if let device { return device }
-        return try .selected(localRank: localRank)
+        return try .selected(environment.device, localRank: localRank)
     }
 
     private static func make(
@@ -121,9 +125,11 @@ extension SymmetricMemory {
         }
     }
 
-    /// What the processes of one running machine have in common: its boot's number and its name.
-    private static func hostIdentity() -> [UInt8] {
-        ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname"].flatMap(contents)
+    /// What the processes of one running machine have in common: MORI_NODE_ID, else its boot's
+    /// number and its name.
+    private static func hostIdentity(_ environment: MoriEnvironment) -> [UInt8] {
+        if let name = environment.nodeID { return Array(name.utf8) }
+        return ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname"].flatMap(contents)
     }
 
     /// The first bytes of a small file; none where it cannot be read.

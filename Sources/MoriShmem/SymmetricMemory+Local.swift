@@ -22,21 +22,26 @@ extension SymmetricMemory {
     ) async throws(MoriError) -> [SymmetricMemory] {
         try await local(
             worldSize: worldSize, device: device, heapByteLimit: heapByteLimit,
-            roundTimeout: roundTimeout, logger: logger, fabric: nil)
+            roundTimeout: roundTimeout, logger: logger, fabric: nil, environment: nil)
     }
 
-    /// The same, over a fabric that operators use whatever MORI_EP_FABRIC says.
+    /// The same, over a fabric that operators use whatever MORI_EP_FABRIC says, or in an environment
+    /// that is not the process's.
     package static func local(
         worldSize: Int, device: Device? = nil, heapByteLimit: Int? = nil,
         roundTimeout: Duration? = nil, logger: Logger = Logger(label: "mori-ep"),
-        fabric: (any Fabric)?
+        fabric: (any Fabric)?, environment: MoriEnvironment? = nil
     ) async throws(MoriError) -> [SymmetricMemory] {
         try check(worldSize: worldSize)
         if let roundTimeout, roundTimeout <= .zero {
             throw MoriError(
                 .invalidArgument, "a round timeout of \(roundTimeout); legal is more than zero")
         }
-        let environment = try ShmemEnvironment()
+        // Not with ??, which loses the type of what is thrown.
+        var environment = if let environment { environment } else { try MoriEnvironment() }
+        if let heapByteLimit { environment.heapByteLimit = heapByteLimit }
+        if let roundTimeout { environment.roundTimeout = roundTimeout }
+        let logger = environment.adjust(logger)
         let keeper = HeapKeeper()
         // One proxy serves all ranks of the process.
         let networking = Networking(environment, hostIdentity: [], fabric: fabric)
@@ -46,12 +51,9 @@ extension SymmetricMemory {
                 (
                     bootstrap,
                     Settings(
-                        device: try choose(device, localRank: bootstrap.rank),
+                        device: try choose(device, environment, localRank: bootstrap.rank),
                         localRank: bootstrap.rank, localWorldSize: worldSize,
-                        heapByteLimit: heapByteLimit ?? environment.heapSize
-                            ?? defaultHeapByteLimit,
-                        bootstrapTimeout: environment.bootstrapTimeout,
-                        roundTimeout: roundTimeout ?? environment.roundTimeout,
+                        environment: environment,
                         networking: networking, logger: logger)
                 ))
         }

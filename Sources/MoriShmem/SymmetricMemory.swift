@@ -41,6 +41,8 @@ public final class SymmetricMemory: Sendable {
     package let hostAbort: DeviceBuffer
     /// What connects operators whose ranks are on several nodes.
     package let networking: Networking
+    /// What the environment said when the world was made.
+    package let environment: MoriEnvironment
     private let state = Locked(State())
 
     private struct State {
@@ -66,9 +68,7 @@ public final class SymmetricMemory: Sendable {
         var device: Device
         var localRank: Int
         var localWorldSize: Int
-        var heapByteLimit: Int
-        var bootstrapTimeout: Duration
-        var roundTimeout: Duration?
+        var environment: MoriEnvironment
         var networking: Networking
         var logger: Logger
     }
@@ -84,25 +84,27 @@ public final class SymmetricMemory: Sendable {
         localRank = settings.localRank
         localWorldSize = settings.localWorldSize
         device = settings.device
-        roundTimeout = settings.roundTimeout
+        environment = settings.environment
+        roundTimeout = environment.roundTimeout
         logger = settings.logger
         networking = settings.networking
         self.bootstrap = bootstrap
         let hosts = try await bootstrap.allGather(
-            "host", settings.networking.hostIdentity, timeout: settings.bootstrapTimeout)
+            "host", settings.networking.hostIdentity, timeout: settings.environment.bootstrapTimeout
+        )
         heap = try SymmetricHeap(
-            device: settings.device, byteLimit: settings.heapByteLimit,
-            timeout: settings.bootstrapTimeout, bootstrap: bootstrap, keeper: keeper,
+            device: settings.device, byteLimit: settings.environment.heapByteLimit,
+            timeout: settings.environment.bootstrapTimeout, bootstrap: bootstrap, keeper: keeper,
             hosts: hosts.map { hosts.firstIndex(of: $0) ?? 0 })
         try await Self.checkAgreement(
             on: [("device", settings.device.kind.rawValue)], about: "this world",
-            over: bootstrap, timeout: settings.bootstrapTimeout)
+            over: bootstrap, timeout: settings.environment.bootstrapTimeout)
         hostAbort = try DeviceBuffer(byteCount: 8, kind: .pinned, on: settings.device)
         abortWords = try await heap.allocate(
             byteCount: 8 * bootstrap.worldSize, for: "the world's abort words")
         try await heap.zero(abortWords, byteCount: 8 * bootstrap.worldSize)
         bootstrap.onEvent { [weak self] event in self?.receive(event) }
-        try await bootstrap.barrier("world", timeout: settings.bootstrapTimeout)
+        try await bootstrap.barrier("world", timeout: settings.environment.bootstrapTimeout)
     }
 
     // -------------------------------------------------------------------------------------------

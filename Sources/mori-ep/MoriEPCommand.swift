@@ -6,5 +6,5 @@ struct MoriEPCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mori-ep",
         abstract: "Starts programs as ranks of a world, and shows what this machine has.",
-        subcommands: [LaunchCommand.self, InfoCommand.self])
+        subcommands: [LaunchCommand.self, InfoCommand.self, DoctorCommand.self])
 }

@@ -118,12 +118,17 @@ extension WorldTests.LaunchTests {
             let op = try await EPDispatchCombineOp(config, in: world)
             let properties = try world.device.properties()
             for forCombine in [false, true] {
-                let launch = try op.launchParameters(forCombine: forCombine)
+                let found = try op.launchParameters(forCombine: forCombine)
+                #expect(found.source == .configuration)
+                #expect(found.wanted == config.launch)
+                let launch = found.configuration
                 #expect(launch.blocks >= 1 && launch.warpsPerBlock >= 1)
                 #expect(launch.blocks * launch.warpsPerBlock <= properties.maxResidentWarps)
                 #expect(launch.rdmaBlocks <= launch.blocks)
                 let own = LaunchConfiguration(blocks: 5, warpsPerBlock: 3)
-                #expect(try op.launchParameters(forCombine: forCombine, override: own) == own)
+                let overridden = try op.launchParameters(forCombine: forCombine, override: own)
+                #expect(overridden.configuration == own)
+                #expect(overridden.source == .override)
             }
             try await op.close()
         }

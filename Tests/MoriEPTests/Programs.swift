@@ -45,7 +45,7 @@ enum Programs {
 
 /// Processes of this machine, found through procfs.
 enum Processes {
-    static let markVariable = "MORI_TEST_MARK"
+    static let markVariable = "MORIEP_TEST_MARK"
 
     struct Found: Sendable {
         var id: Int32

@@ -141,20 +141,20 @@ struct EnvironmentTests {
     }
 
     @Test func theLibrarysOwnVariablesAreRead() throws {
-        let defaults = try ShmemEnvironment([:])
-        #expect(defaults.heapSize == nil)
+        let defaults = try MoriEnvironment([:])
+        #expect(defaults.heapByteLimit == SymmetricMemory.defaultHeapByteLimit)
         #expect(defaults.bootstrapTimeout == .seconds(300))
         #expect(defaults.roundTimeout == nil)
         #expect(defaults.socketInterface == nil)
-        let found = try ShmemEnvironment([
+        let found = try MoriEnvironment([
             "MORI_SHMEM_HEAP_SIZE": "6G", "MORI_BOOTSTRAP_TIMEOUT": "20",
             "MORI_EP_TIMEOUT": "2.5", "GLOO_SOCKET_IFNAME": "eth0",
         ])
-        #expect(found.heapSize == 6 << 30)
+        #expect(found.heapByteLimit == 6 << 30)
         #expect(found.bootstrapTimeout == .seconds(20))
         #expect(found.roundTimeout == .milliseconds(2500))
         #expect(found.socketInterface == "eth0")
-        let both = try ShmemEnvironment([
+        let both = try MoriEnvironment([
             "MORI_SOCKET_IFNAME": "ib0", "GLOO_SOCKET_IFNAME": "eth0",
         ])
         #expect(both.socketInterface == "ib0")
@@ -171,7 +171,7 @@ struct EnvironmentTests {
         ("MORI_EP_TIMEOUT", "1e3", "seconds"),
     ])
     func theLibrarysOwnVariablesAreChecked(_ name: String, _ value: String, _ legal: String) {
-        #expect { try ShmemEnvironment([name: value]) } throws: { error in
+        #expect { try MoriEnvironment([name: value]) } throws: { error in
             let error = error as? MoriError
             return error?.code == .invalidConfiguration
                 && [name, "\"\(value)\"", legal].allSatisfy { error?.message.contains($0) == true }

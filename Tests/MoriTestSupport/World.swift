@@ -11,14 +11,16 @@ public func withLocalWorld<Success: Sendable>(
         worldSize, heapByteLimit: heapByteLimit, roundTimeout: roundTimeout, fabric: nil, body)
 }
 
-/// The same, over a fabric that the kernels between nodes use whatever MORI_EP_FABRIC says.
+/// The same, over a fabric that the kernels between nodes use whatever MORI_EP_FABRIC says, or in an
+/// environment that is not the process's.
 package func withLocalWorld<Success: Sendable>(
     _ worldSize: Int, heapByteLimit: Int? = nil, roundTimeout: Duration? = Patience.healthy,
-    fabric: (any Fabric)?, _ body: @escaping @Sendable (SymmetricMemory) async throws -> Success
+    fabric: (any Fabric)?, environment: MoriEnvironment? = nil,
+    _ body: @escaping @Sendable (SymmetricMemory) async throws -> Success
 ) async throws -> [Success] {
     let worlds = try await SymmetricMemory.local(
         worldSize: worldSize, device: Device(.host), heapByteLimit: heapByteLimit,
-        roundTimeout: roundTimeout, fabric: fabric)
+        roundTimeout: roundTimeout, fabric: fabric, environment: environment)
     let results = await onEveryRank(of: worlds) { world in
         let result = try await body(world)
         try await world.close()

@@ -36,7 +36,7 @@ public struct UniqueID: Hashable, Sendable {
     /// - Throws: `.invalidConfiguration` for an interface that does not exist, `.networkFailure`
     ///   when no port can be bound.
     public init() throws(MoriError) {
-        let wanted = try ShmemEnvironment().socketInterface
+        let wanted = try MoriEnvironment().socketInterface
         let address = try NetworkInterface.address(of: wanted, among: NetworkInterface.all())
         try self.init(address: address)
     }

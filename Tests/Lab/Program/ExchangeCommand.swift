@@ -46,7 +46,7 @@ struct ExchangeCommand: AsyncParsableCommand {
     }
 
     private func exchange() async throws(MoriError) {
-        let environment = try ShmemEnvironment()
+        let environment = try MoriEnvironment()
         guard let launched = try LauncherEnvironment() else {
             throw MoriError(.invalidConfiguration, "RANK and WORLD_SIZE are not set")
         }

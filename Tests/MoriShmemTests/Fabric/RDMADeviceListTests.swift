@@ -64,10 +64,10 @@ struct RDMADeviceListTests {
     }
 
     @Test func theVariablesAreRead() throws {
-        let none = try ShmemEnvironment([:])
+        let none = try MoriEnvironment([:])
         #expect(none.fabric == .auto)
         #expect(none.rdma == RDMASettings())
-        let set = try ShmemEnvironment([
+        let set = try MoriEnvironment([
             "MORI_EP_FABRIC": "verbs", "MORI_RDMA_DEVICES": "^mlx5_2", "MORI_IB_GID_INDEX": "3",
             "MORI_RDMA_SL": "3", "MORI_RDMA_TC": "96", "MORI_RDMA_CM": "1",
         ])
@@ -82,10 +82,10 @@ struct RDMADeviceListTests {
     @Test(arguments: [
         ("MORI_EP_FABRIC", "ib", "auto, verbs, loopback"), ("MORI_RDMA_DEVICES", "a,,b", "mlx5_0"),
         ("MORI_IB_GID_INDEX", "-1", "0 to 255"), ("MORI_RDMA_SL", "16", "0 to 15"),
-        ("MORI_RDMA_TC", "256", "0 to 255"), ("MORI_RDMA_CM", "yes", "0 to 1"),
+        ("MORI_RDMA_TC", "256", "0 to 255"), ("MORI_RDMA_CM", "yes", "0 or 1"),
     ])
     func anIllegalValueIsRefusedByName(_ name: String, _ value: String, _ legal: String) throws {
-        let error = try #require(throws: MoriError.self) { try ShmemEnvironment([name: value]) }
+        let error = try #require(throws: MoriError.self) { try MoriEnvironment([name: value]) }
         #expect(error.code == .invalidConfiguration)
         #expect(error.message.contains("\(name) is \"\(value)\""))
         #expect(error.message.contains(legal))

@@ -10,6 +10,10 @@ package struct RDMASettings: Hashable, Sendable {
     package var trafficClass = 0
     /// MORI_RDMA_CM: whether librdmacm makes the connections where the NICs have IP addresses.
     package var usesConnectionManager = false
+    /// MORI_DISABLE_TOPO: whether a NIC's distance from the device does not matter.
+    package var ignoresTopology = false
+    /// MORI_IB_PATH_MTU: bytes of a packet, at most; nil for the smaller of both ports'.
+    package var pathMTU: Int?
     /// Whether words travel inside their requests where the NIC can do that.
     ///
     /// Only the lab says no, to test what other NICs get.

@@ -29,6 +29,8 @@ struct VerbsPreparation: Sendable {
             .init(name: "bytes of memory:", value: "\(request.byteCount)"),
             .init(name: "MORI_RDMA_SL", value: "\(settings.serviceLevel)"),
             .init(name: "MORI_RDMA_TC", value: "\(settings.trafficClass)"),
+            .init(
+                name: "MORI_IB_PATH_MTU", value: settings.pathMTU.map(String.init) ?? "not set"),
             .init(name: "MORI_RDMA_CM", value: settings.usesConnectionManager ? "1" : "0"),
         ]
         // A host whose ranks have no peers beyond it needs no NIC.
@@ -46,7 +48,9 @@ struct VerbsPreparation: Sendable {
         }
         let candidates = RDMACandidates(
             of: nics, list: settings.devices, gidIndex: settings.gidIndex,
-            near: RDMAHost.location(of: request.device))
+            // From nowhere all NICs are equally far.
+            near: settings.ignoresTopology
+                ? HostLocation() : RDMAHost.location(of: request.device))
         survey.ports = candidates.usable.map {
             .init(name: $0.name, group: $0.group, transports: $0.transports)
         }

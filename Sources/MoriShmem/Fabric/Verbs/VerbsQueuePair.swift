@@ -102,6 +102,10 @@ struct VerbsQueuePair: Sendable {
         attributes.qp_state = IBV_QPS_RTR
         attributes.ah_attr.sl = UInt8(settings.serviceLevel)
         attributes.ah_attr.grh.traffic_class = UInt8(settings.trafficClass)
+        if let most = settings.pathMTU {
+            let number = min(attributes.path_mtu.rawValue, Self.mtuNumber(most))
+            attributes.path_mtu = ibv_mtu(rawValue: number)
+        }
         // Nobody reads or needs receives: the least that providers take.
         attributes.max_dest_rd_atomic = 1
         attributes.min_rnr_timer = 12

@@ -1,50 +1,4 @@
-import FoundationEssentials
 package import MoriDevice
-
-/// What the environment variables of this library say.
-///
-/// A variable that is set to nothing counts as not set.
-package struct ShmemEnvironment: Hashable, Sendable {
-    /// MORI_SHMEM_HEAP_SIZE: the upper bound of a rank's symmetric heap, in bytes.
-    package var heapSize: Int?
-    /// MORI_BOOTSTRAP_TIMEOUT, in seconds: how long joining a world may take; 300 s by default.
-    package var bootstrapTimeout: Duration
-    /// MORI_EP_TIMEOUT, in seconds: how long a round may wait for a peer.
-    package var roundTimeout: Duration?
-    /// MORI_SOCKET_IFNAME, else GLOO_SOCKET_IFNAME: the interface whose address peers shall use.
-    package var socketInterface: String?
-    /// MORI_EP_FABRIC: what moves bytes between ranks; `auto` by default.
-    package var fabric: FabricSelection
-    /// MORI_RDMA_DEVICES, MORI_IB_GID_INDEX, MORI_RDMA_SL, MORI_RDMA_TC, MORI_RDMA_CM.
-    package var rdma = RDMASettings()
-
-    /// Reads the variables.
-    ///
-    /// - Throws: `.invalidConfiguration` naming the variable, its value and what is legal.
-    package init(
-        _ environment: [String: String] = ProcessInfo.processInfo.environment
-    ) throws(MoriError) {
-        let variables = EnvironmentVariables(environment)
-        heapSize = try variables.byteCount("MORI_SHMEM_HEAP_SIZE")
-        bootstrapTimeout = try variables.seconds("MORI_BOOTSTRAP_TIMEOUT") ?? .seconds(300)
-        roundTimeout = try variables.seconds("MORI_EP_TIMEOUT")
-        socketInterface =
-            variables["MORI_SOCKET_IFNAME"] ?? variables["GLOO_SOCKET_IFNAME"]
-        fabric = .auto
-        if variables["MORI_EP_FABRIC"] != nil {
-            let legal = FabricSelection.allCases.map(\.rawValue).joined(separator: ", ")
-            fabric = try variables.parse("MORI_EP_FABRIC", legal, FabricSelection.init(rawValue:))
-        }
-        if variables["MORI_RDMA_DEVICES"] != nil {
-            rdma.devices = try variables.parse(
-                "MORI_RDMA_DEVICES", RDMADeviceList.legal, RDMADeviceList.init)
-        }
-        rdma.gidIndex = try variables.integer("MORI_IB_GID_INDEX", in: 0...255)
-        rdma.serviceLevel = try variables.integer("MORI_RDMA_SL", in: 0...15) ?? 0
-        rdma.trafficClass = try variables.integer("MORI_RDMA_TC", in: 0...255) ?? 0
-        rdma.usesConnectionManager = try variables.integer("MORI_RDMA_CM", in: 0...1) == 1
-    }
-}
 
 /// Which rank of which world a launcher made this process.
 ///
@@ -81,7 +35,7 @@ package struct LauncherEnvironment: Hashable, Sendable {
     /// - Throws: `.invalidConfiguration` naming the variable, its value and what is legal, or the
     ///   variable that is missing.
     package init?(
-        _ environment: [String: String] = ProcessInfo.processInfo.environment
+        _ environment: [String: String] = ProcessVariables.all
     ) throws(MoriError) {
         let variables = EnvironmentVariables(environment)
         if variables["RANK"] != nil, variables["WORLD_SIZE"] != nil {
@@ -165,7 +119,7 @@ package struct LauncherEnvironment: Hashable, Sendable {
         localWorldSize = local.size
         self.hosts = hosts
         self.job = job
-        secret = variables["MORI_BOOTSTRAP_SECRET"].map { Array($0.utf8) }
+        secret = variables[Settings.secret.name].map { Array($0.utf8) }
         masterPort =
             try variables.integer("MASTER_PORT", in: 1...65535) ?? port ?? Self.defaultPort
         if let address = variables["MASTER_ADDR"] {
