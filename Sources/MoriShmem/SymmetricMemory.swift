@@ -116,8 +116,14 @@ public final class SymmetricMemory: Sendable {
     /// Ends the rounds of every rank: for a rank whose own input was refused, so that its peers do
     /// not wait for it until their deadline.
     ///
-    /// Every later call answers `aborted`.
+    /// Every later call answers `aborted`. Where the rounds had ended already, for this rank's
+    /// network or because of a peer, the others are told that reason and not this one.
     public func abort(_ reason: String) {
+        // A rank that gives up because of a failure may be faster than whoever reports the failure.
+        if let fault {
+            return bootstrap.abort(
+                culprit: fault.ranks.first ?? rank, message: fault.message)
+        }
         fail(
             MoriError(.aborted, "rank \(rank) aborted: \(reason)", ranks: [rank]), culprit: rank)
         bootstrap.abort(culprit: rank, message: reason)

@@ -186,6 +186,19 @@ import Testing
         #expect(error.message.contains("set MORI_SHMEM_HEAP_SIZE to 16 or more"), "\(error)")
     }
 
+    /// A rank may give up before its failure was reported: the others hear the reason all the same.
+    @Test func abortAfterAFailureNamesItsCulprit() async throws {
+        let worlds = try await SymmetricMemory.local(worldSize: 3, device: Device(.host))
+        worlds[0].fail(
+            MoriError(.networkFailure, "a write to rank 2 failed", ranks: [2]), culprit: 2)
+        worlds[0].abort("gave up")
+        for world in worlds.dropFirst() {
+            let error = await #expect(throws: MoriError.self) { try await world.barrier() }
+            #expect(error?.ranks == [2], "\(String(describing: error))")
+            #expect(error?.message.contains("a write to rank 2 failed") == true)
+        }
+    }
+
     @Test(.timeLimit(.minutes(1)))
     func abortEndsCollectiveCallsOnEveryRank() async throws {
         let worlds = try await SymmetricMemory.local(worldSize: 3, device: Device(.host))
