@@ -36,12 +36,18 @@ MORI_DEVICE uint64_t pollSystem(const uint64_t* word) {
 /// Makes visible to this warp what the writer of a polled word had published before.
 MORI_DEVICE void acquireSystem() { __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, ""); }
 
-/// Makes this warp's stores visible to the whole system.
-MORI_DEVICE void releaseSystem() { __builtin_amdgcn_fence(__ATOMIC_RELEASE, ""); }
+/// Makes this warp's stores visible to the whole system. The wait is written out: where clang 19
+/// knows of no store under way it leaves the fence's own one out, though the write-back of the
+/// caches takes its time as well.
+MORI_DEVICE void releaseSystem() {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "");
+    asm volatile("s_waitcnt vmcnt(0)" ::: "memory");
+}
 
 /// Stores a word that peers poll, after everything published before it.
 MORI_DEVICE void storeSystem(uint64_t* word, uint64_t value, const BlockOnce&) {
-    __hip_atomic_store(word, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+    releaseSystem();
+    __hip_atomic_store(word, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
 }
 
 /// Adds to a word of a peer. Relaxed: it reserves, it does not announce.
@@ -71,12 +77,14 @@ MORI_DEVICE uint32_t loadDevice(const uint32_t* word) {
 
 /// Stores host-visible memory's last word: everything before it is visible to the host first.
 MORI_DEVICE void storeHost(uint32_t* word, uint32_t value, const WarpOnce&) {
-    __hip_atomic_store(word, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+    releaseSystem();
+    __hip_atomic_store(word, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
 }
 
 /// Raises a word in every peer's memory that several failing warps of one rank may store alike.
 MORI_DEVICE void raiseSystem(uint64_t* word, uint64_t value, const WarpOnce&) {
-    __hip_atomic_store(word, value, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+    releaseSystem();
+    __hip_atomic_store(word, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
 }
 
 /// A clock that runs at one rate on all ranks of a node, in nanoseconds: gfx9's real-time counter

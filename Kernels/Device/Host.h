@@ -197,6 +197,25 @@ public:
                                   streaming_);
     }
 
+    /// The same with a factor for each row, each product rounded by itself.
+    template <class Element>
+    void accumulateWeighted(void* destination,
+                            const PeerRow* rows,
+                            const float* factors,
+                            int count,
+                            const RowBuffer& buffer,
+                            int64_t first,
+                            int64_t entries) const {
+        host::accumulateWeighted<Element>(
+            static_cast<typename Element::Storage*>(destination) + first,
+            rows,
+            factors,
+            count,
+            buffer,
+            first,
+            entries);
+    }
+
     /// Stores `value` into n elements.
     template <class T>
     void fill(T* destination, T value, int64_t n) const {

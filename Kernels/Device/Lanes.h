@@ -237,6 +237,51 @@ MORI_DEVICE void sumVectors(uint64_t destination,
     }
 }
 
+/// Sums vectors `begin` to `end` of rows times their factors into `destination`: fp32, in the rows'
+/// order, one rounding.
+template <class Element, int bytes>
+MORI_DEVICE void sumWeighted(uint64_t destination,
+                             int64_t begin,
+                             int64_t end,
+                             const PeerRow* rows,
+                             const float* factors,
+                             int count,
+                             const RowBuffer& buffer,
+                             uint64_t first) {
+    constexpr int kEntries = bytes / Element::kBytes;
+    using Value = typename Access<bytes>::Type;
+    for (int64_t at = begin + lane(); at < end; at += kLanes) {
+        float sums[kEntries * Element::kValues] = {};
+        for (int row = 0; row < count; ++row) {
+            if (rows[row].base == 0) continue;
+            const float factor = factors[row];
+            const uint64_t from = buffer.address(rows[row]) + first;
+            const Value value = loadRow<bytes>(from + static_cast<uint64_t>(at) * bytes, 0);
+            typename Element::Storage stored[kEntries];
+            __builtin_memcpy(stored, &value, bytes);
+#pragma unroll
+            for (int e = 0; e < kEntries; ++e) {
+                float values[Element::kValues] = {};
+                Element::add(values, stored[e]);
+#pragma unroll
+                for (int v = 0; v < Element::kValues; ++v) {
+                    sums[e * Element::kValues + v] += values[v] * factor;
+                }
+                if (!Element::kIsSimple) keepApart();
+            }
+        }
+        typename Element::Storage stored[kEntries];
+#pragma unroll
+        for (int e = 0; e < kEntries; ++e) {
+            stored[e] = Element::pack(&sums[e * Element::kValues]);
+            if (!Element::kIsSimple) keepApart();
+        }
+        Value value;
+        __builtin_memcpy(&value, stored, bytes);
+        storeRow<bytes>(destination + static_cast<uint64_t>(at) * bytes, 0, value);
+    }
+}
+
 }  // namespace machine
 
 // -------------------------------------------------------------------------------------------
@@ -359,6 +404,39 @@ public:
         }
         // What is left behind the vectors, and rows too odd for any.
         machine::sumVectors<Element, Element::kBytes, 1>(to, done, entries, table);
+        machine::converge();
+    }
+
+    /// The same with a factor for each row, each product rounded by itself. `factors` is block
+    /// memory.
+    template <class Element>
+    MORI_DEVICE void accumulateWeighted(void* destination,
+                                        const PeerRow* rows,
+                                        const float* factors,
+                                        int count,
+                                        const RowBuffer& buffer,
+                                        int64_t first,
+                                        int64_t entries) const {
+        const uint64_t skipped = static_cast<uint64_t>(first) * Element::kBytes;
+        const uint64_t to = address(destination) + skipped;
+        uint32_t misalignment = static_cast<uint32_t>(to);
+        for (int at = 0; at < count; ++at) {
+            if (rows[at].base != 0) {
+                misalignment |= static_cast<uint32_t>(buffer.address(rows[at]) + skipped);
+            }
+        }
+        constexpr int kVector = 8 / Element::kValues * Element::kBytes < 16
+                                    ? 8 / Element::kValues * Element::kBytes
+                                    : 16;
+        int64_t done = 0;
+        if ((misalignment & (kVector - 1)) == 0) {
+            constexpr int64_t kEntries = kVector / Element::kBytes;
+            done = entries / kEntries * kEntries;
+            machine::sumWeighted<Element, kVector>(
+                to, 0, entries / kEntries, rows, factors, count, buffer, skipped);
+        }
+        machine::sumWeighted<Element, Element::kBytes>(
+            to, done, entries, rows, factors, count, buffer, skipped);
         machine::converge();
     }
 

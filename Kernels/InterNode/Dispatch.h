@@ -7,11 +7,12 @@
 //   4. dispatchUnpack   the grid  sections to the receive buffers, in order of source and token
 //
 // AsyncLL may run 1 and 2, and 3 and 4, at different times: nothing of the device is held between.
-// The rows of a section are numbered in order of tokens, without atomics: a block counts the tokens
-// before its own by itself. So neither routes nor the order of reception depend on the grid.
+// The rows of a section are numbered in order of tokens (Shmem/Numbering.h), so neither routes nor
+// the order of reception depend on the grid.
 #pragma once
 
 #include "InterNode/Sections.h"
+#include "Shmem/Numbering.h"
 #include "Shmem/Round.h"
 
 namespace mori::internode {
@@ -19,16 +20,14 @@ namespace mori::internode {
 /// Block memory of dispatchSend.
 struct SendShared {
     uint32_t* failed;
-    uint32_t* before;  ///< [world_size] rows of the tokens before this block's
-    uint32_t* counts;  ///< [world_size] rows of this block's tokens
-    PeerRow* rows;     ///< [max destinations], this warp's
+    NumberingShared numbers;
+    PeerRow* rows;  ///< [max destinations], this warp's
 
     static MORI_DEVICE SendShared of(Block& block, const Operator& op) {
         SendShared shared{};
         const int most = maxDestinations(op.shape());
         shared.failed = block.shared<uint32_t>(1);
-        shared.before = block.shared<uint32_t>(op.worldSize());
-        shared.counts = block.shared<uint32_t>(op.worldSize());
+        shared.numbers = NumberingShared::of(block, op);
         shared.rows =
             block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
         return shared;
@@ -40,63 +39,6 @@ MORI_SHARED uint64_t dispatchSharedBytes(const moriep_shape& shape, int warps) {
     const uint64_t rows =
         static_cast<uint64_t>(warps) * static_cast<uint64_t>(maxDestinations(shape));
     return 64 + (static_cast<uint64_t>(shape.world_size) + 1) * 8 + rows * sizeof(PeerRow) + 64;
-}
-
-/// The set of ranks of one token, a word of it.
-MORI_DEVICE uint64_t ranksOfToken(const Warp& warp,
-                                  const Operator& op,
-                                  const int* experts,
-                                  int word) {
-    return warp.combineBits(op.shape().top_k, [&](int k) {
-        const int rank = op.rankOfExpert(experts[k]);
-        return rank >= 0 && rank / 64 == word ? uint64_t(1) << (rank % 64) : 0;
-    });
-}
-
-/// Rows of each rank among the tokens before this block's, and the sets of this block's tokens.
-MORI_DEVICE void countTokens(const Warp& warp,
-                             const Operator& op,
-                             const OwnTokens& own,
-                             Range tokens,
-                             int warps,
-                             const SendShared& shared) {
-    for (int64_t token = warp.index(); token < tokens.end; token += warps) {
-        const Route route = own.route(token);
-        for (int word = 0; word < route.words(); ++word) {
-            const uint64_t set = ranksOfToken(warp, op, own.experts(token), word);
-            if (token >= tokens.begin) {
-                warp.elect([&](const WarpOnce&) { route.set[word] = set; });
-                continue;
-            }
-            warp.each(route.ranksOfWord(word), [&](int bit, const WarpOnce& once) {
-                if (set >> bit & 1) machine::addShared(&shared.before[word * 64 + bit], 1, once);
-            });
-        }
-    }
-}
-
-/// A row in each section for each token of this block, in order of tokens: one lane a rank.
-MORI_DEVICE void numberRows(const BlockWarp& first,
-                            const Operator& op,
-                            const OwnTokens& own,
-                            Range tokens,
-                            const SendShared& shared) {
-    first.each(op.worldSize(), [&](int rank, const BlockOnce& once) {
-        uint32_t row = shared.before[rank];
-        for (int64_t token = tokens.begin; token < tokens.end; ++token) {
-            const Route route = own.route(token);
-            const uint64_t set = route.set[rank / 64];
-            if ((set >> (rank % 64) & 1) == 0) continue;
-            int at = membersBelow(set, rank % 64);
-            for (int word = 0; word < rank / 64; ++word) {
-                at += __builtin_popcountll(route.set[word]);
-            }
-            route.slots[at] = static_cast<int>(row++);
-        }
-        shared.counts[rank] = row - shared.before[rank];
-        if (shared.counts[rank] == 0) return;
-        machine::addDevice(op.destinationCounts() + rank, shared.counts[rank], once);
-    });
 }
 
 MORI_DEVICE Edge dispatchEdge(const Operator& op,
@@ -134,23 +76,6 @@ MORI_DEVICE void tellRanks(const BlockWarp& first, const moriep_dispatch_argumen
     });
 }
 
-/// A row in each section for each of this block's tokens.
-MORI_DEVICE void routeTokens(Block& block,
-                             const moriep_dispatch_arguments& arguments,
-                             Range tokens,
-                             const SendShared& shared) {
-    const OwnTokens own(arguments);
-    const Operator& op = own.op();
-    block.once([&](const BlockWarp& first) {
-        first.lanes(op.worldSize(), [&](int64_t rank) { shared.before[rank] = 0; });
-    });
-    block.sync();
-    countTokens(block.warp(), op, own, tokens, block.warps(), shared);
-    block.sync();
-    block.once([&](const BlockWarp& first) { numberRows(first, op, own, tokens, shared); });
-    block.sync();
-}
-
 /// Packs part of one token's row for each rank that it goes to.
 MORI_DEVICE void packForRanks(const Warp& warp,
                               const moriep_dispatch_arguments& arguments,
@@ -176,8 +101,8 @@ MORI_DEVICE void pushTokens(const BlockWarp& first,
     first.each(op.worldSize(), [&](int rank, const BlockOnce& once) {
         if (!sections.isRemote(rank)) return;
         const Edge edge = dispatchEdge(op, sections, arguments, rank);
-        for (int64_t i = 0; i < shared.counts[rank]; ++i) {
-            const int64_t row = shared.before[rank] + i;
+        for (int64_t i = 0; i < shared.numbers.counts[rank]; ++i) {
+            const int64_t row = shared.numbers.before[rank] + i;
             const Range one{row, row + 1};
             pushRows(op, edge, queues.queueOf(row), one, arguments.timeout_ns, once);
         }
@@ -203,7 +128,7 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     if (roundFailed(block, op, shared.failed)) return;
     const Warp& warp = block.warp();
     const Range tokens = Range::part(op.control()->token_count, block.index(), block.count());
-    routeTokens(block, machine::reread(arguments), tokens, shared);
+    numberTokens(block, machine::reread(arguments), tokens, shared.numbers);
 
     const int count = static_cast<int>(tokens.end - tokens.begin);
     const RowParts parts = RowParts::of(count, arguments.row_bytes, block.warps());
@@ -257,12 +182,7 @@ MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& 
                    [&](int64_t source) { *sections.came(int(source)) = rowsFrom(int(source)); });
         const int64_t sent =
             warp.sum(op.worldSize(), [&](int source) { return int64_t(rowsFrom(source)); });
-        const int64_t most = op.shape().max_received;
-        warp.elect([&](const BlockOnce&) {
-            control->received_count = static_cast<int>(sent < most ? sent : most);
-            control->dropped_count = static_cast<int>(sent < most ? 0 : sent - most);
-            control->phase = 0;
-        });
+        countReceived(warp, op, sent);
     });
 }
 

@@ -87,6 +87,9 @@ MORI_SHARED void takeCommonWords(const moriep_shape& shape,
     layout.dispatch_signals = symmetric.take(words, 8);
     layout.combine_signals = symmetric.take(words, 8);
     layout.barrier_signals = symmetric.take(words, 8);
+    if (shape.is_ordered != 0) {
+        layout.count_signals = symmetric.take(words * shape.world_size, 8);
+    }
     layout.slot_counters = symmetric.take(2, kWordSpacing);
     layout.call_records = symmetric.take(4, sizeof(moriep_call));
 }
@@ -167,12 +170,19 @@ MORI_SHARED void takeState(const moriep_shape& shape, moriep_layout& layout, Buf
         layout.proxy_sections = local.take(nodeCount(shape), 4);
         layout.section_sources = local.take(shape.landing_sections, 4);
     }
+    if (shape.expert_map != 0) {
+        layout.expert_ranks = local.take(shape.expert_count, 4);
+        layout.expert_places = local.take(shape.expert_count, 4);
+    }
+    if (shape.is_ordered != 0) layout.order_bases = local.take(shape.world_size, 4);
+    layout.standard_slots = local.take(shape.max_received, int64_t(shape.top_k) * 4);
 }
 
 /// Where a round's tokens went: written by dispatch, read by combine.
 MORI_SHARED void takeRoutes(const moriep_shape& shape, moriep_layout& layout, BufferCursor& local) {
     const int64_t tokens = shape.max_tokens;
     const int reachable = isV1(shape) ? shape.node_ranks : shape.world_size;
+    layout.routes_begin = local.used();
     layout.destination_ranks = local.take(tokens * rankSetWords(reachable), 8);
     layout.destination_slots = local.take(tokens * maxDestinations(shape), 4);
     if (isV1(shape)) {
@@ -182,11 +192,12 @@ MORI_SHARED void takeRoutes(const moriep_shape& shape, moriep_layout& layout, Bu
         layout.chunk_counts = local.take(nodeCount(shape) * maxChunks(shape), 4);
         layout.forward_ranks = local.take(rows, 8);
         layout.forward_slots = local.take(rows * maxDestinations(shape), 4);
-        layout.own_partials = local.take(tokens, maxCombinePacket(shape));
     } else if (hasRankSections(shape)) {
         layout.section_counts = local.take(2 * int64_t(shape.world_size), 4);
         layout.section_rows = local.take(shape.max_received, 4);
     }
+    layout.routes_end = local.used();
+    if (isV1(shape)) layout.own_partials = local.take(tokens, maxCombinePacket(shape));
 }
 
 /// The layout of an operator's buffers for a shape.

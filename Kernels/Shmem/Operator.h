@@ -24,7 +24,18 @@ public:
     /// The rank that hosts an expert; -1 for an id that no rank hosts.
     MORI_DEVICE int rankOfExpert(int expert) const {
         if (expert < 0 || expert >= fields_.shape.expert_count) return -1;
+        if (fields_.shape.expert_map != 0) {
+            return pointer<const int>(local(layout().expert_ranks))[expert];
+        }
         return expert / fields_.shape.experts_per_rank;
+    }
+    /// The place of an expert among this rank's; -1 for one that lives elsewhere.
+    MORI_DEVICE int placeOfExpert(int expert) const {
+        if (rankOfExpert(expert) != rank()) return -1;
+        if (fields_.shape.expert_map != 0) {
+            return pointer<const int>(local(layout().expert_places))[expert];
+        }
+        return expert % fields_.shape.experts_per_rank;
     }
 
     /// Ranks of this rank's node, itself included.
@@ -59,6 +70,15 @@ public:
     MORI_DEVICE uint64_t signalOffset(uint64_t kind, uint32_t epoch, int writer) const {
         return kind + static_cast<uint64_t>((epoch & 1) * worldSize() + writer) * 8;
     }
+
+    /// The word at rank `at` that says how many rows `source` sends to `destination`.
+    MORI_DEVICE uint64_t* countSignal(uint32_t epoch, int at, int source, int destination) const {
+        const int64_t row = int64_t(epoch & 1) * worldSize() + source;
+        return pointer<uint64_t>(block(at) + layout().count_signals) + row * worldSize() +
+               destination;
+    }
+    /// Where this rank's rows begin in the receive buffer of another, in an ordered dispatch.
+    MORI_DEVICE int* orderBases() const { return pointer<int>(local(layout().order_bases)); }
 
     /// The counter at rank `at` from which senders reserve receive slots.
     MORI_DEVICE uint64_t* slotCounter(uint32_t epoch, int at) const {
@@ -165,5 +185,6 @@ private:
 };
 static_assert(offsetof(moriep_dispatch_arguments, op) == 0);
 static_assert(offsetof(moriep_combine_arguments, op) == 0);
+static_assert(offsetof(moriep_received_arguments, op) == 0);
 
 }  // namespace mori

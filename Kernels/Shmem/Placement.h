@@ -8,7 +8,7 @@
 //
 // `Source` says what is placed, for which arguments(): experts(row), source(row), route(row), and
 // the bytes of a row by tokens(row), weights(row), scales(row). Each step begins with
-// source.reread().
+// source.reread(). A replayed round keeps its routes: it skips what finds them.
 #pragma once
 
 #include "Shmem/Rows.h"
@@ -79,16 +79,20 @@ template <class Source>
 MORI_DEVICE void countRows(
     const Warp& warp, const Source& source, Range range, int warps, const PlacementShared& shared) {
     const Operator& op = source.op();
+    const bool replays = source.arguments().call.replays != 0;
     for (int64_t row = range.begin + warp.index(); row < range.end; row += warps) {
         const int* experts = source.experts(row);
         const Route route = source.route(row);
         for (int word = 0; word < route.words(); ++word) {
-            const uint64_t set = warp.combineBits(op.shape().top_k, [&](int k) {
-                const int rank = op.rankOfExpert(experts[k]);
-                if (rank < 0 || !route.ranks.contains(rank)) return uint64_t(0);
-                const int bit = rank - route.ranks.first;
-                return bit / 64 == word ? uint64_t(1) << (bit % 64) : 0;
-            });
+            uint64_t set = route.set[word];
+            if (!replays) {
+                set = warp.combineBits(op.shape().top_k, [&](int k) {
+                    const int rank = op.rankOfExpert(experts[k]);
+                    if (rank < 0 || !route.ranks.contains(rank)) return uint64_t(0);
+                    const int bit = rank - route.ranks.first;
+                    return bit / 64 == word ? uint64_t(1) << (bit % 64) : 0;
+                });
+            }
             warp.each(route.ranksOfWord(word), [&](int bit, const WarpOnce& once) {
                 if (set >> bit & 1) machine::addShared(&shared.counts[word * 64 + bit], 1, once);
             });
@@ -101,6 +105,7 @@ MORI_DEVICE void countRows(
 MORI_DEVICE void reserveSlots(const BlockWarp& first,
                               const Operator& op,
                               uint32_t epoch,
+                              bool replays,
                               const PlacementShared& shared) {
     const Ranks ranks = op.reachable();
     first.each(ranks.count, [&](int turn, const BlockOnce& once) {
@@ -109,8 +114,11 @@ MORI_DEVICE void reserveSlots(const BlockWarp& first,
         const int rank = ranks.first + place;
         const uint32_t count = shared.counts[place];
         if (count == 0) return;
-        shared.bases[place] =
-            static_cast<int64_t>(machine::addSystem(op.slotCounter(epoch, rank), count, once));
+        // A replayed round has its slots already.
+        if (!replays) {
+            shared.bases[place] =
+                static_cast<int64_t>(machine::addSystem(op.slotCounter(epoch, rank), count, once));
+        }
         machine::addDevice(op.destinationCounts() + rank, count, once);
     });
 }
@@ -120,6 +128,7 @@ template <class Source>
 MORI_DEVICE void assignSlots(
     const Warp& warp, const Source& source, Range range, int warps, const PlacementShared& shared) {
     const Operator& op = source.op();
+    const bool replays = source.arguments().call.replays != 0;
     for (int64_t row = range.begin + warp.index(); row < range.end; row += warps) {
         const Route route = source.route(row);
         const int from = source.source(row);
@@ -129,10 +138,12 @@ MORI_DEVICE void assignSlots(
             warp.each(route.ranksOfWord(word), [&](int bit, const WarpOnce& once) {
                 if ((set >> bit & 1) == 0) return;
                 const int place = word * 64 + bit;
-                const int64_t slot =
-                    shared.bases[place] + machine::addShared(&shared.taken[place], 1, once);
                 const int at = before + membersBelow(set, bit);
-                if (slot < op.shape().max_received) {
+                const int64_t slot =
+                    replays
+                        ? int64_t(route.slots[at])
+                        : shared.bases[place] + machine::addShared(&shared.taken[place], 1, once);
+                if (slot >= 0 && slot < op.shape().max_received) {
                     route.slots[at] = static_cast<int>(slot);
                     op.receivedSources(route.ranks.first + place)[slot] = from;
                 } else {
@@ -198,8 +209,10 @@ MORI_DEVICE void placeRows(Block& block,
     block.sync();
     countRows(warp, source.reread(), range, block.warps(), shared);
     block.sync();
-    block.once(
-        [&](const BlockWarp& first) { reserveSlots(first, op, op.control()->epoch, shared); });
+    block.once([&](const BlockWarp& first) {
+        const bool replays = source.arguments().call.replays != 0;
+        reserveSlots(first, op, op.control()->epoch, replays, shared);
+    });
     block.sync();
     assignSlots(warp, source.reread(), range, block.warps(), shared);
     block.sync();
@@ -229,6 +242,24 @@ MORI_DEVICE void signalPlaced(const BlockWarp& first,
     first.lanes(ranks.count, [&](int64_t place) { counts[ranks.first + place] = 0; });
 }
 
+/// Counts what came, and makes the round void where more than fits shall not be dropped.
+MORI_DEVICE void countReceived(const BlockWarp& warp, const Operator& op, int64_t sent) {
+    moriep_control* control = op.control();
+    const int64_t most = op.shape().max_received;
+    warp.elect([&](const BlockOnce& once) {
+        control->dropped_count = static_cast<int>(sent < most ? 0 : sent - most);
+        control->phase = 0;
+        if (sent > most && op.shape().overflow_fails != 0) {
+            Verdict verdict{MORIEP_FAILURE_OVERFLOW, op.rank(), -1, 0, 0, 0};
+            verdict.expected = static_cast<uint64_t>(most);
+            verdict.found = static_cast<uint64_t>(sent);
+            failWait(op, MORIEP_PHASE_DISPATCH_RECEIVE, MORIEP_VERB_DISPATCH, verdict, once);
+            return;  // received_count stays 0
+        }
+        control->received_count = static_cast<int>(sent < most ? sent : most);
+    });
+}
+
 /// The last launch of IntraNode's and V1's dispatch: waits until every reachable rank has placed
 /// its rows here, and counts them.
 MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& arguments) {
@@ -253,11 +284,8 @@ MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& 
                 op.signal(op.layout().dispatch_signals, epoch, op.rank(), ranks.first + place);
             return static_cast<int64_t>(Signal::of(machine::pollSystem(word)).count);
         });
-        const int64_t most = op.shape().max_received;
+        countReceived(warp, op, sent);
         warp.elect([&](const BlockOnce&) {
-            control->received_count = static_cast<int>(sent < most ? sent : most);
-            control->dropped_count = static_cast<int>(sent < most ? 0 : sent - most);
-            control->phase = 0;
             // All adds of the last round are in: its counter is the next round's, from zero. The
             // peers reserve from it only after this rank's combine or barrier word (P3).
             *op.slotCounter(epoch + 1, op.rank()) = 0;

@@ -80,6 +80,7 @@ typedef enum moriep_kernel_type {
 typedef enum moriep_verb {
     MORIEP_VERB_DISPATCH = 0,
     MORIEP_VERB_COMBINE = 1,
+    MORIEP_VERB_RECEIVED = 2,  ///< moriep_received_work: no other rank is involved
 } moriep_verb;
 
 /// Which half of a verb a launch runs.
@@ -141,6 +142,9 @@ typedef struct moriep_shape {
     int32_t landing_sections;    ///< sources whose packets land at one rank, at most
     int32_t rings;               ///< descriptor rings, 0 to MORIEP_MAX_RINGS; 0: no network
     int32_t ring_entries;        ///< descriptors of one ring, a power of two
+    int32_t expert_map;          ///< 1: experts live where `expert_ranks` says
+    int32_t is_ordered;          ///< 1: IntraNode receives in order of source rank, then token
+    int32_t overflow_fails;      ///< 1: a round with more rows than max_received is void
     int64_t dispatch_row_bytes;  ///< hidden * element size, at most
     int64_t combine_row_bytes;
     int64_t scale_bytes;  ///< scales of one token; 0: none
@@ -152,6 +156,7 @@ typedef struct moriep_layout {
     uint64_t dispatch_signals;  ///< u64 [2][world_size], signal words
     uint64_t combine_signals;   ///< u64 [2][world_size], signal words
     uint64_t barrier_signals;   ///< u64 [2][world_size], signal words
+    uint64_t count_signals;     ///< ordered: u64 [2][sources][destinations], signal words
     uint64_t slot_counters;     ///< u64 [2], 64 bytes apart
     uint64_t call_records;      ///< moriep_call [2 verbs][2]
     uint64_t words_end;         ///< bytes to zero at construction
@@ -192,8 +197,14 @@ typedef struct moriep_layout {
     uint64_t proxies;            ///< V1: i32 [nodes], who takes this rank's packets; -1: own node
     uint64_t proxy_sections;     ///< V1: i32 [nodes], and in which of its sections
     uint64_t section_sources;    ///< V1: i32 [landing_sections], who sends to each; -1: nobody
-    uint64_t local_zero_end;     ///< bytes to zero at construction
-    uint64_t combine_output;     ///< [max_tokens][combine_row_bytes]
+    uint64_t expert_ranks;       ///< with a map: i32 [expert_count], where each expert lives
+    uint64_t expert_places;      ///< with a map: i32 [expert_count], its place among its rank's
+    uint64_t order_bases;        ///< ordered: i32 [world_size], first slot at each rank
+    uint64_t standard_slots;     ///< i32 [max_received][top_k], row in the packed layout; -1: none
+    uint64_t routes_begin;       ///< from here to routes_end: what a replay needs of a round
+    uint64_t routes_end;
+    uint64_t local_zero_end;          ///< bytes to zero at construction
+    uint64_t combine_output;          ///< [max_tokens][combine_row_bytes]
     uint64_t combine_output_weights;  ///< f32 [max_tokens][top_k]
     uint64_t local_slot_bytes;
 
@@ -262,6 +273,7 @@ typedef enum moriep_phase {
     MORIEP_PHASE_COMBINE_RECEIVE = 5,   ///< partial sums from another node
     MORIEP_PHASE_STAGING = 6,           ///< until the network has read the last round's packets
     MORIEP_PHASE_RING = 7,              ///< room in a descriptor ring
+    MORIEP_PHASE_DISPATCH_ORDER = 8,    ///< how many rows each rank sends to each
 } moriep_phase;
 
 typedef enum moriep_failure_reason {
@@ -273,6 +285,7 @@ typedef enum moriep_failure_reason {
     MORIEP_FAILURE_TOKEN_COUNT = 5,  ///< the device-side token count is out of range
     MORIEP_FAILURE_INPUT_ROWS = 6,   ///< combine's input has fewer rows than were received
     MORIEP_FAILURE_RESOURCES = 7,    ///< the host device had no memory or threads for a launch
+    MORIEP_FAILURE_OVERFLOW = 8,     ///< more rows came than there is room for
 } moriep_failure_reason;
 
 /// What a rank called with, so that ranks that disagree can be told so.
@@ -285,6 +298,8 @@ typedef struct moriep_call {
     int32_t scale_bytes;
     int32_t has_weights;
     int32_t external_input;  ///< combine: 1 external, 0 the registered buffer
+    int32_t replays;         ///< dispatch: 1: to the slots of a recorded round
+    int32_t reserved;
 } moriep_call;
 
 /// Written once, by the first warp of an operator that fails; lies in pinned host memory.
@@ -365,6 +380,34 @@ typedef struct moriep_combine_arguments {
     int32_t reserved;
 } moriep_combine_arguments;
 
+/// What is done with received rows on their own rank: no other is involved.
+typedef enum moriep_received_work {
+    MORIEP_COUNT_EXPERTS = 0,  ///< `counts`: pairs of a row and one of this rank's experts
+    MORIEP_PACK_EXPERTS = 1,   ///< rows to `packed`, grouped by expert, in the order of rows
+    MORIEP_SUM_EXPERTS = 2,    ///< `packed` to `output`: weighted sums over a row's experts
+} moriep_received_work;
+
+typedef struct moriep_received_arguments {
+    moriep_operator op;
+    moriep_launch launch;
+    int32_t work;          ///< moriep_received_work
+    int32_t element_type;  ///< moriep_element_type, for sums
+    int32_t capacity;      ///< rows of each expert in the packed layout
+    int32_t reserved;
+    int64_t row_bytes;
+    int64_t scale_bytes;      ///< of one row; 0: none
+    uint64_t tokens;          ///< [max_received][row_bytes]
+    uint64_t indices;         ///< i32 [max_received][top_k]
+    uint64_t weights;         ///< f32 [max_received][top_k]
+    uint64_t scales;          ///< [max_received][scale_bytes]
+    uint64_t packed;          ///< [experts_per_rank][capacity][row_bytes]
+    uint64_t packed_scales;   ///< [experts_per_rank][capacity][scale_bytes]
+    uint64_t packed_sources;  ///< i32 [experts_per_rank][capacity]
+    uint64_t counts;          ///< i32 [experts_per_rank]
+    uint64_t overflow;        ///< i32 [experts_per_rank], rows that found no room
+    uint64_t output;          ///< [max_received][row_bytes]
+} moriep_received_arguments;
+
 // ---------------------------------------------------------------------------------------------
 // The table
 
@@ -377,6 +420,7 @@ typedef struct moriep_device_api {
     // Sizes of the structs above as this library was compiled, for the layout check at load.
     uint32_t size_of_properties, size_of_shape, size_of_layout, size_of_control;
     uint32_t size_of_failure, size_of_operator, size_of_dispatch, size_of_combine;
+    uint32_t size_of_received, reserved2;
 
     /// What went wrong in this thread's last failing call, in the runtime's own words. Never null.
     const char* (*last_message)(void);
@@ -440,6 +484,7 @@ typedef struct moriep_device_api {
         int32_t device, int32_t kernel_type, int32_t verb, int32_t warps_per_block, int32_t* out);
     moriep_status (*dispatch)(moriep_stream* stream, const moriep_dispatch_arguments* arguments);
     moriep_status (*combine)(moriep_stream* stream, const moriep_combine_arguments* arguments);
+    moriep_status (*received)(moriep_stream* stream, const moriep_received_arguments* arguments);
 } moriep_device_api;
 
 /// What the shared objects export: the table, or null for a version they do not know.

@@ -12,6 +12,7 @@ extension moriep_failure {
         case MORIEP_PHASE_COMBINE_RECEIVE.rawValue: "combine receive"
         case MORIEP_PHASE_STAGING.rawValue: "dispatch begin (staging)"
         case MORIEP_PHASE_RING.rawValue: "descriptor ring"
+        case MORIEP_PHASE_DISPATCH_ORDER.rawValue: "dispatch order"
         default: "phase \(phase)"
         }
     }
@@ -68,6 +69,12 @@ extension moriep_failure {
                 .invalidArgument,
                 "combine's input on rank \(rank) has \(found) rows; \(expected) were received",
                 wait: wait, ranks: [Int(rank)])
+        case MORIEP_FAILURE_OVERFLOW.rawValue:
+            return MoriError(
+                .capacityExceeded,
+                "\(found) rows came for rank \(rank), which has room for \(expected); set"
+                    + " maxTotalReceivedTokens to \(found) or more, or overflow to .drop",
+                wait: wait, ranks: [Int(rank)])
         case MORIEP_FAILURE_RESOURCES.rawValue:
             return MoriError(
                 .outOfMemory, "rank \(rank) had no memory or threads for a launch", wait: wait,
@@ -84,12 +91,24 @@ extension moriep_failure {
 
 extension moriep_call {
     fileprivate var words: String {
-        let type = element_type == Int32(MORIEP_FLOAT32.rawValue) ? "f32" : "bf16"
+        let type = ElementType.named[element_type] ?? "type \(element_type)"
         let weights = has_weights != 0 ? "weights" : "no weights"
         let tail =
             verb == Int32(MORIEP_VERB_COMBINE.rawValue)
             ? (external_input != 0 ? "external input" : "the registered buffer")
             : "\(scale_bytes) bytes of scales"
-        return "\(type) of hidden \(hidden), \(weights), \(tail)"
+        let replay = replays != 0 ? ", replaying a recorded round" : ""
+        return "\(type) of hidden \(hidden), \(weights), \(tail)\(replay)"
     }
+}
+
+extension ElementType {
+    /// Names of the C ABI's element types.
+    fileprivate static let named: [Int32: String] = Dictionary(
+        uniqueKeysWithValues: [
+            (MORIEP_BFLOAT16, ElementType.bfloat16), (MORIEP_FLOAT32, .float32),
+            (MORIEP_FLOAT16, .float16), (MORIEP_FLOAT8_E4M3, .float8E4M3),
+            (MORIEP_FLOAT8_E4M3FNUZ, .float8E4M3FNUZ), (MORIEP_FLOAT8_E5M2, .float8E5M2),
+            (MORIEP_FLOAT4_E2M1, .float4E2M1),
+        ].map { (Int32($0.0.rawValue), $0.1.description) })
 }

@@ -125,6 +125,10 @@ package final class KernelLibrary: Sendable {
                 MemoryLayout<moriep_dispatch_arguments>.size
             ),
             (
+                "moriep_received_arguments", api.size_of_received,
+                MemoryLayout<moriep_received_arguments>.size
+            ),
+            (
                 "moriep_combine_arguments", api.size_of_combine,
                 MemoryLayout<moriep_combine_arguments>.size
             ),

@@ -39,7 +39,8 @@ extension EPDispatchCombineConfig {
     public func validate(worldSize: Int) throws(MoriError) {
         try validate()
         let hosted = worldSize * expertsPerRank
-        try require("expertCount", expertCount ?? hosted, in: 1...hosted)
+        try require("expertCount", totalExpertCount(worldSize: worldSize), in: 1...hosted)
+        try validateExpertRanks(worldSize: worldSize)
         try require(
             "expertsPerToken", expertsPerToken, in: 1...totalExpertCount(worldSize: worldSize))
         // Signal words count rows in 24 bits; received rows are numbered in 32.
@@ -52,7 +53,40 @@ extension EPDispatchCombineConfig {
                     + " \(rows) source positions do not fit into 32 bits; legal is up to"
                     + " \(Int(Int32.max) / worldSize)")
         }
+        if receiveOrder == .source && kernelType.forwards {
+            throw MoriError(
+                .unsupported,
+                "receiveOrder is source and kernelType \(kernelType), whose nodes receive as their"
+                    + " chunks come; legal are intranode, internode and async-ll")
+        }
         if kernelType != .intraNode { try validateNodes(worldSize: worldSize) }
+    }
+
+    /// Every expert at a rank that exists, and no rank with more than it has room for.
+    private func validateExpertRanks(worldSize: Int) throws(MoriError) {
+        guard let expertRanks else { return }
+        if let expertCount, expertCount != expertRanks.count {
+            throw MoriError(
+                .invalidConfiguration,
+                "expertRanks names the ranks of \(expertRanks.count) experts and expertCount is"
+                    + " \(expertCount); leave one of them nil")
+        }
+        var hosted = Array(repeating: 0, count: worldSize)
+        for (expert, rank) in expertRanks.enumerated() {
+            guard hosted.indices.contains(rank) else {
+                throw MoriError(
+                    .invalidConfiguration,
+                    "expertRanks puts expert \(expert) at rank \(rank); legal is 0 to"
+                        + " \(worldSize - 1)")
+            }
+            hosted[rank] += 1
+            guard hosted[rank] <= expertsPerRank else {
+                throw MoriError(
+                    .invalidConfiguration,
+                    "expertRanks puts more than \(expertsPerRank) experts at rank \(rank);"
+                        + " expertsPerRank must be the most that any rank hosts")
+            }
+        }
     }
 
     /// What the kernels between nodes ask for.
@@ -137,7 +171,13 @@ extension EPDispatchCombineConfig {
             ("maxTokenElementByteSize", "\(maxTokenElementByteSize)"),
             ("maxInputTokensPerRank", "\(maxInputTokensPerRank)"),
             ("maxTotalReceivedTokens", maxTotalReceivedTokens.map(String.init) ?? "nil"),
+            ("overflow", "\(overflow)"),
+            ("receiveOrder", "\(receiveOrder)"),
             ("expertsPerRank", "\(expertsPerRank)"),
+            (
+                "expertRanks",
+                expertRanks.map { $0.map(String.init).joined(separator: " ") } ?? "nil"
+            ),
             ("expertCount", expertCount.map(String.init) ?? "nil"),
             ("expertsPerToken", "\(expertsPerToken)"),
             ("combineInput", "\(combineInput)"),

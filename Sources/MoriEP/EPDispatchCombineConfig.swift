@@ -33,16 +33,25 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
     public var maxInputTokensPerRank: Int
     /// Rows that a rank can receive in one round; nil: all that can come.
     ///
-    /// What goes beyond is dropped and reported, never written.
+    /// What goes beyond is never written; see `overflow`.
     ///
     /// The corresponding Python name is `max_total_recv_tokens`.
     public var maxTotalReceivedTokens: Int?
-    /// Experts that each rank hosts, 1 or more: expert e is at rank e / expertsPerRank.
+    /// What happens when more rows come than `maxTotalReceivedTokens`.
+    public var overflow: ReceiveOverflow
+    /// In which order rows are received.
+    public var receiveOrder: ReceiveOrder
+    /// Experts that each rank hosts, 1 or more: expert e is at rank e / expertsPerRank, unless
+    /// `expertRanks` says otherwise.
     ///
     /// The corresponding Python name is `num_experts_per_rank`.
     public var expertsPerRank: Int
     /// Experts of all ranks, where the last ranks host fewer; nil: expertsPerRank on every rank.
     public var expertCount: Int?
+    /// The rank of each expert, by expert, no rank having more than expertsPerRank; nil: as above.
+    ///
+    /// For experts that were moved, and for numbers that ranks do not divide.
+    public var expertRanks: [Int]?
     /// Experts that each token is sent to: top-k, 1 to the number of experts.
     ///
     /// The corresponding Python name is `num_experts_per_token`.
@@ -82,8 +91,11 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
         maxTokenElementByteSize: Int = 4,
         maxInputTokensPerRank: Int,
         maxTotalReceivedTokens: Int? = nil,
+        overflow: ReceiveOverflow = .drop,
+        receiveOrder: ReceiveOrder = .unspecified,
         expertsPerRank: Int,
         expertCount: Int? = nil,
+        expertRanks: [Int]? = nil,
         expertsPerToken: Int,
         launch: LaunchConfiguration = LaunchConfiguration(),
         combineInput: CombineInput = .external,
@@ -101,8 +113,11 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
         self.maxTokenElementByteSize = maxTokenElementByteSize
         self.maxInputTokensPerRank = maxInputTokensPerRank
         self.maxTotalReceivedTokens = maxTotalReceivedTokens
+        self.overflow = overflow
+        self.receiveOrder = receiveOrder
         self.expertsPerRank = expertsPerRank
         self.expertCount = expertCount
+        self.expertRanks = expertRanks
         self.expertsPerToken = expertsPerToken
         self.launch = launch
         self.combineInput = combineInput
@@ -137,6 +152,6 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
 
     /// Experts of all ranks in a world of this size.
     public func totalExpertCount(worldSize: Int) -> Int {
-        expertCount ?? worldSize * expertsPerRank
+        expertCount ?? expertRanks?.count ?? worldSize * expertsPerRank
     }
 }

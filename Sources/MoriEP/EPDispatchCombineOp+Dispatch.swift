@@ -14,6 +14,8 @@ extension EPDispatchCombineOp {
     ///     are dropped; several experts on one rank make one copy.
     ///   - validTokenCount: i32 [1] on the device, 0 to n: how many of the n tokens count, read
     ///     when the work runs; nil: all.
+    ///   - record: Takes note of where the tokens go, to be replayed; nil: nothing does. Not together
+    ///     with `validTokenCount`.
     ///   - launch: Blocks and warps of this call; nil: the configuration's.
     ///   - timeout: The deadline of this call's waits; nil: the operator's.
     ///   - stream: Where the work goes.
@@ -25,14 +27,28 @@ extension EPDispatchCombineOp {
     public func dispatch(
         _ tokens: DeviceTensor, weights: DeviceTensor? = nil, scales: DeviceTensor? = nil,
         indices: DeviceTensor, validTokenCount: DeviceTensor? = nil,
-        launch: LaunchConfiguration? = nil, timeout: Duration? = nil, on stream: DeviceStream
+        recording record: RoutingRecord? = nil, launch: LaunchConfiguration? = nil,
+        timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> DispatchOutput {
+        if let record {
+            try check(record)
+            guard validTokenCount == nil else {
+                throw MoriError(
+                    .invalidArgument,
+                    "recording needs a number of tokens that the host knows; pass either"
+                        + " `recording` or `validTokenCount`")
+            }
+        }
         let input = OperatorKernels.DispatchInput(
             tokens: tokens, weights: weights, scales: scales, indices: indices,
             validTokenCount: validTokenCount)
         let (slot, round) = try begin(
             input, half: .both, launch: launch, timeout: timeout, on: stream)
-        return output(of: round, slot: slot)
+        let output = output(of: round, slot: slot)
+        if let record {
+            try self.record(record, slot: slot, indices: indices, on: stream)
+        }
+        return output
     }
 
     /// Checks a dispatch, takes a slot for it and enqueues it, or its sending half.
@@ -49,7 +65,7 @@ extension EPDispatchCombineOp {
                 verb: .dispatch, slot: slot,
                 launch: try launchParameters(for: .dispatch, override: launch, workload(round)),
                 elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
-                hasWeights: round.hasWeights, half: half)
+                hasWeights: round.hasWeights, half: half, replays: input.record != nil)
             try order(stream)
             try kernels.dispatch(
                 call, input, hasScales: round.scaleElementType != nil,

@@ -43,6 +43,34 @@ public enum CombineInput: String, Hashable, Sendable, Codable, CaseIterable,
     public var description: String { rawValue }
 }
 
+/// In which order a rank receives rows.
+public enum ReceiveOrder: String, Hashable, Sendable, Codable, CaseIterable,
+    CustomStringConvertible
+{
+    /// As it happens to be fastest. InterNode and AsyncLL receive by source all the same.
+    case unspecified
+    /// By source rank, then by token: the same in every run. IntraNode exchanges counts first, for
+    /// which its send waits for the lower ranks.
+    case source
+
+    /// The name in messages.
+    public var description: String { rawValue }
+}
+
+/// What happens when more rows come than a rank has room for.
+public enum ReceiveOverflow: String, Hashable, Sendable, Codable, CaseIterable,
+    CustomStringConvertible
+{
+    /// Rows without room are left out of their sources' sums, and counted (`droppedTokenCount`).
+    /// Where the order of reception is fixed, they are the last ones.
+    case drop
+    /// The round is void on every rank, with an error that says how much room was needed.
+    case fail
+
+    /// The name in messages.
+    public var description: String { rawValue }
+}
+
 /// How a kernel's work is laid out on the device.
 public struct LaunchConfiguration: Hashable, Sendable, Codable, CustomStringConvertible {
     /// Blocks of the grid, 1 or more.

@@ -37,6 +37,11 @@ extension EPDispatchCombineOp {
         try resolve(verb, override: override, workload()).configuration
     }
 
+    /// How work on received rows is laid out: as the largest dispatch, where that is resident.
+    func receivedLaunch() throws(MoriError) -> LaunchConfiguration {
+        try launchParameters(for: .received, override: nil, workload(for: .dispatch))
+    }
+
     /// What a dispatch moves.
     func workload(_ round: DispatchRound) -> LaunchWorkload {
         LaunchWorkload(

@@ -1,38 +1,37 @@
-// Python names of what this version does not have yet, with the names that it will have. See
-// Renamed.swift.
+// Python names of the standard MoE layout, and of what this version does not have yet. See Renamed.swift.
 
 extension EPDispatchCombineOp {
-    /// Not yet; it will be dispatchStandardMoE(_:weights:scales:indices:on:).
+    /// Renamed to `dispatchStandardMoE(_:weights:scales:indices:into:launch:timeout:on:)`.
     @available(
         *, unavailable,
-        message: "not yet; it will be dispatchStandardMoE(_:weights:scales:indices:on:)"
+        renamed: "dispatchStandardMoE(_:weights:scales:indices:into:launch:timeout:on:)"
     )
     public func dispatch_standard_moe(
         _ input: DeviceTensor, _ weights: DeviceTensor?, _ scales: DeviceTensor?,
         _ indices: DeviceTensor,
         block_num: Int = -1, rdma_block_num: Int = -1, warp_per_block: Int = -1
     ) -> (DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor) { onlyRenamed() }
-    /// Not yet; it will be combineStandardMoE(_:of:on:).
-    @available(*, unavailable, message: "not yet; it will be combineStandardMoE(_:of:on:)")
+    /// Renamed to `combineStandardMoE(_:of:launch:timeout:on:)`.
+    @available(*, unavailable, renamed: "combineStandardMoE(_:of:launch:timeout:on:)")
     public func combine_standard_moe(
         _ input: DeviceTensor, _ weights: DeviceTensor?, _ indices: DeviceTensor,
         block_num: Int = -1, rdma_block_num: Int = -1, warp_per_block: Int = -1,
         call_reset: Bool = false
     ) -> (DeviceTensor, DeviceTensor) { onlyRenamed() }
-    /// Not yet; it will be convertToStandardMoE(_:on:).
-    @available(*, unavailable, message: "not yet; it will be convertToStandardMoE(_:on:)")
+    /// Renamed to `convertToStandardMoE(_:into:on:)`.
+    @available(*, unavailable, renamed: "convertToStandardMoE(_:into:on:)")
     public func convert_dispatch_output(
         _ dispatch_out_x: DeviceTensor, _ dispatch_out_topk_idx: DeviceTensor,
         block_num: Int = -1, warp_per_block: Int = -1
     ) -> (DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor) { onlyRenamed() }
-    /// Not yet; it will be convertFromStandardMoE(_:on:).
-    @available(*, unavailable, message: "not yet; it will be convertFromStandardMoE(_:on:)")
+    /// Renamed to `convertFromStandardMoE(_:of:layout:on:)`.
+    @available(*, unavailable, renamed: "convertFromStandardMoE(_:of:layout:on:)")
     public func convert_combine_input(
         _ packed_recv_x: DeviceTensor, _ packed_recv_src_info: DeviceTensor,
         _ packed_recv_layout_range: DeviceTensor, block_num: Int = -1, warp_per_block: Int = -1
     ) -> DeviceTensor { onlyRenamed() }
-    /// Not yet; it will be localExpertCount.
-    @available(*, unavailable, message: "not yet; it will be localExpertCount")
+    /// Renamed to `localExpertCount(of:on:)`.
+    @available(*, unavailable, renamed: "localExpertCount(of:on:)")
     public var local_expert_count: DeviceTensor { onlyRenamed() }
 }
 

@@ -7,6 +7,9 @@ struct ExpectedBuffers {
     typealias Buffer = (String, UInt64, UInt64)
 
     private let isV1: Bool
+    private let isOrdered: Bool
+    private let hasMap: Bool
+    private let experts: UInt64
     private let hasNetwork: Bool
     private let ranks, nodeRanks, nodes, tokens, received, topK, queues, sections: UInt64
     private let dispatchRow, combineRow, scales: UInt64
@@ -14,6 +17,9 @@ struct ExpectedBuffers {
     init(_ shape: moriep_shape) {
         let kernelType = moriep_kernel_type(UInt32(shape.kernel_type))
         isV1 = kernelType == MORIEP_INTERNODE_V1 || kernelType == MORIEP_INTERNODE_V1LL
+        isOrdered = shape.is_ordered != 0
+        hasMap = shape.expert_map != 0
+        experts = UInt64(shape.expert_count)
         hasNetwork = kernelType != MORIEP_INTRANODE
         ranks = UInt64(shape.world_size)
         nodeRanks = UInt64(shape.node_ranks)
@@ -54,8 +60,13 @@ struct ExpectedBuffers {
             ("dispatch signals", layout.dispatch_signals, 16 * ranks),
             ("combine signals", layout.combine_signals, 16 * ranks),
             ("barrier signals", layout.barrier_signals, 16 * ranks),
+        ]
+        if isOrdered {
+            buffers.append(("count words", layout.count_signals, 16 * ranks * ranks))
+        }
+        buffers += [
             ("slot counters", layout.slot_counters, 64 + 64),
-            ("call records", layout.call_records, 4 * 32),
+            ("call records", layout.call_records, 4 * 40),
         ]
         if hasNetwork {
             buffers.append(("barrier ends", layout.barrier_end_signals, 16 * ranks))
@@ -119,8 +130,17 @@ struct ExpectedBuffers {
                 ("section sources", layout.section_sources, 4 * sections),
             ]
         }
+        if hasMap {
+            buffers += [
+                ("expert ranks", layout.expert_ranks, 4 * experts),
+                ("expert places", layout.expert_places, 4 * experts),
+            ]
+        }
+        if isOrdered { buffers.append(("order bases", layout.order_bases, 4 * ranks)) }
         let destinations = min(topK, reachable)
         buffers += [
+            ("standard slots", layout.standard_slots, received * topK * 4),
+            ("begin of routes", layout.routes_begin, 0),
             ("destination ranks", layout.destination_ranks, tokens * rankWords * 8),
             ("destination slots", layout.destination_slots, tokens * destinations * 4),
         ]
@@ -132,6 +152,7 @@ struct ExpectedBuffers {
                 ("chunk counts", layout.chunk_counts, nodes * chunks * 4),
                 ("forward ranks", layout.forward_ranks, rows * 8),
                 ("forward slots", layout.forward_slots, rows * destinations * 4),
+                ("end of routes", layout.routes_end, 0),
                 ("own partials", layout.own_partials, tokens * combinePacket),
             ]
         } else if hasNetwork {

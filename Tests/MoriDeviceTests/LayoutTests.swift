@@ -23,6 +23,7 @@ import Testing
             (table.size_of_operator, MemoryLayout<moriep_operator>.size),
             (table.size_of_dispatch, MemoryLayout<moriep_dispatch_arguments>.size),
             (table.size_of_combine, MemoryLayout<moriep_combine_arguments>.size),
+            (table.size_of_received, MemoryLayout<moriep_received_arguments>.size),
         ]
         for (found, expected) in sizes { #expect(Int(found) == expected) }
     }
@@ -30,9 +31,9 @@ import Testing
     /// What a framework's own code may rely on: no padding that a compiler could place otherwise.
     @Test func fieldsLieWhereTheHeaderPutsThem() throws {
         #expect(MemoryLayout<moriep_memory_handle>.size == 128)
-        #expect(MemoryLayout<moriep_shape>.offset(of: \.dispatch_row_bytes) == 56)
-        #expect(MemoryLayout<moriep_shape>.size == 80)
-        #expect(MemoryLayout<moriep_call>.size == 32)
+        #expect(MemoryLayout<moriep_shape>.offset(of: \.dispatch_row_bytes) == 64)
+        #expect(MemoryLayout<moriep_shape>.size == 88)
+        #expect(MemoryLayout<moriep_call>.size == 40)
         #expect(MemoryLayout<moriep_launch>.size == 16)
         #expect(MemoryLayout<moriep_control>.offset(of: \.received_count) == 12)
         #expect(MemoryLayout<moriep_control>.offset(of: \.dropped_count) == 16)
@@ -52,6 +53,9 @@ import Testing
         shape(64, 33, 2112, topK: 64, experts: 64, rows: (6, 12), scales: 1),
         shape(65, 4, 260, topK: 3, experts: 65, rows: (2, 4), scales: 0),
         shape(256, 16, 100, topK: 256, experts: 256, rows: (34, 34), scales: 8, slots: 3),
+        shape(
+            6, 9, 54, topK: 3, experts: 17, rows: (64, 64), scales: 0, isOrdered: true,
+            hasMap: true),
         shape(
             5, 65, 300, topK: 3, experts: 10, rows: (130, 260), scales: 3,
             network: Network(kernelType: MORIEP_INTERNODE, nodeRanks: 2, queuePairs: 3)),
@@ -78,7 +82,8 @@ import Testing
 
     private static func shape(
         _ ranks: Int32, _ tokens: Int32, _ received: Int32, topK: Int32, experts: Int32,
-        rows: (Int64, Int64), scales: Int64, slots: Int32 = 1, network: Network? = nil
+        rows: (Int64, Int64), scales: Int64, slots: Int32 = 1, network: Network? = nil,
+        isOrdered: Bool = false, hasMap: Bool = false
     ) -> moriep_shape {
         let network = network ?? Network(nodeRanks: ranks)
         var shape = moriep_shape()
@@ -97,6 +102,8 @@ import Testing
             shape.rings = 4
             shape.ring_entries = 256
         }
+        shape.is_ordered = isOrdered ? 1 : 0
+        shape.expert_map = hasMap ? 1 : 0
         shape.dispatch_row_bytes = rows.0
         shape.combine_row_bytes = rows.1
         shape.scale_bytes = scales

@@ -34,7 +34,12 @@ public struct Oracle: Sendable {
     /// The rank that hosts an expert; nil for an id that no rank hosts.
     public func host(ofExpert expert: Int32) -> Int? {
         guard expert >= 0 && expert < workload.expertCount else { return nil }
-        return Int(expert) / workload.expertsPerRank
+        return workload.expertRanks?[Int(expert)] ?? Int(expert) / workload.expertsPerRank
+    }
+
+    /// The experts of a rank, in the order of their ids.
+    public func experts(of rank: Int) -> [Int32] {
+        (0..<Int32(workload.expertCount)).filter { host(ofExpert: $0) == rank }
     }
 
     /// Where the rows that a rank receives come from, in order of source rank, then token.

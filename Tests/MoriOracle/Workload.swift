@@ -34,6 +34,8 @@ public struct Workload: Hashable, Sendable {
     public var expertsPerRank: Int
     /// Experts of all ranks.
     public var expertCount: Int
+    /// The rank of each expert; nil: expert e is at rank e / expertsPerRank.
+    public var expertRanks: [Int]?
     /// Scales of a token, f32.
     public var scaleDim: Int
     /// How tokens choose their experts.
@@ -44,7 +46,8 @@ public struct Workload: Hashable, Sendable {
     /// Describes a round.
     public init(
         worldSize: Int, tokens: [Int], hidden: Int, topK: Int, expertsPerRank: Int,
-        expertCount: Int? = nil, scaleDim: Int = 0, pattern: RoutingPattern = .random,
+        expertCount: Int? = nil, expertRanks: [Int]? = nil, scaleDim: Int = 0,
+        pattern: RoutingPattern = .random,
         seed: UInt64
     ) {
         self.worldSize = worldSize
@@ -52,7 +55,8 @@ public struct Workload: Hashable, Sendable {
         self.hidden = hidden
         self.topK = topK
         self.expertsPerRank = expertsPerRank
-        self.expertCount = expertCount ?? worldSize * expertsPerRank
+        self.expertCount = expertCount ?? expertRanks?.count ?? worldSize * expertsPerRank
+        self.expertRanks = expertRanks
         self.scaleDim = scaleDim
         self.pattern = pattern
         self.generator = Generator(seed: seed)

@@ -31,6 +31,8 @@ public struct RoundCase: Sendable, CustomTestStringConvertible {
     public var queuePairsPerPeer = 1
     /// Rounds that may be in flight.
     public var slots = 1
+    /// In which order rows are received.
+    public var receiveOrder = ReceiveOrder.unspecified
     /// How a loopback fabric delivers; nil: the fabric that operators choose by themselves.
     package var loopback: LoopbackBehavior?
 
@@ -65,6 +67,8 @@ public struct RoundCase: Sendable, CustomTestStringConvertible {
         if kernelType != .intraNode { words.insert("\(kernelType)", at: 0) }
         if devicesPerNode != 8 { words.append("\(devicesPerNode) ranks per node") }
         if queuePairsPerPeer != 1 { words.append("\(queuePairsPerPeer) queue pairs per peer") }
+        if receiveOrder != .unspecified { words.append("received by \(receiveOrder)") }
+        if let ranks = workload.expertRanks { words.append("experts at \(ranks)") }
         if slots != 1 { words.append("\(slots) slots") }
         if let loopback { words.append("\(loopback)") }
         return words.joined(separator: ", ")
@@ -77,7 +81,8 @@ public struct RoundCase: Sendable, CustomTestStringConvertible {
             elementType: dispatchType, combineElementType: combineType,
             hiddenDim: hiddenDim ?? workload.hidden, scaleDim: workload.scaleDim,
             scaleByteSize: scaleByteSize, maxInputTokensPerRank: maxTokens ?? max(most, 1),
-            expertsPerRank: workload.expertsPerRank, expertCount: workload.expertCount,
+            receiveOrder: receiveOrder, expertsPerRank: workload.expertsPerRank,
+            expertCount: workload.expertCount, expertRanks: workload.expertRanks,
             expertsPerToken: workload.topK, combineInput: options.input, kernelType: kernelType,
             devicesPerNode: devicesPerNode, queuePairsPerPeer: queuePairsPerPeer, slots: slots)
     }

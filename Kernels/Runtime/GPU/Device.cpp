@@ -104,7 +104,7 @@ moriep_status maxResidentBlocks(
     if (!isKernelType(kernelType)) {
         return fail(MORIEP_NOT_SUPPORTED, 0, "kernel type %d", kernelType);
     }
-    if (verb != MORIEP_VERB_DISPATCH && verb != MORIEP_VERB_COMBINE) {
+    if (verb < MORIEP_VERB_DISPATCH || verb > MORIEP_VERB_RECEIVED) {
         return fail(MORIEP_INVALID_ARGUMENT, 0, "verb %d", verb);
     }
     if (warpsPerBlock < 1 || warpsPerBlock > maxWarpsPerBlock()) {
@@ -157,18 +157,20 @@ moriep_status residentBlocks(int32_t device,
     int32_t units = 0;
     MORI_TRY(computeUnits(device, &units));
     int32_t least = INT32_MAX;
-    const Launches all = launchesOf(kernelType, verb);
-    for (int number = 0; number < all.count; ++number) {
-        const Launch& step = all.launches[number];
-        if (step.size == LaunchSize::oneWarp) continue;
-        for (int32_t type = 0; type < (step.sums ? kElementTypes : 1); ++type) {
-            int blocks = 0;
-            GPU_TRY(OccupancyMaxActiveBlocksPerMultiprocessor,
-                    &blocks,
-                    kernelAddress(step.kernelFor(type)),
-                    warpsPerBlock * lanesPerWarp(),
-                    shared);
-            least = std::min(least, blocks * units);
+    for (const bool isOrdered : {false, true}) {
+        const Launches all = launchesOf(kernelType, verb, isOrdered);
+        for (int number = 0; number < all.count; ++number) {
+            const Launch& step = all.launches[number];
+            if (step.size == LaunchSize::oneWarp) continue;
+            for (int32_t type = 0; type < (step.sums ? kElementTypes : 1); ++type) {
+                int blocks = 0;
+                GPU_TRY(OccupancyMaxActiveBlocksPerMultiprocessor,
+                        &blocks,
+                        kernelAddress(step.kernelFor(type)),
+                        warpsPerBlock * lanesPerWarp(),
+                        shared);
+                least = std::min(least, blocks * units);
+            }
         }
     }
     known.resident[key] = least;

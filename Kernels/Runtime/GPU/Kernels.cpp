@@ -51,6 +51,13 @@ constexpr Launch kIntraNodeDispatch[] = {
     grid(Kernel::intranode_dispatch_send, kSend),
     one(Kernel::dispatch_receive, kReceive),
 };
+constexpr Launch kIntraNodeDispatchOrdered[] = {
+    one(Kernel::dispatch_begin, kSend),
+    grid(Kernel::intranode_dispatch_count, kSend),
+    one(Kernel::intranode_dispatch_order, kSend),
+    grid(Kernel::intranode_dispatch_send_ordered, kSend),
+    one(Kernel::dispatch_receive, kReceive),
+};
 constexpr Launch kIntraNodeCombine[] = {
     grid(Kernel::intranode_combine_send, kSend),
     one(Kernel::intranode_combine_wait, kReceive),
@@ -83,6 +90,12 @@ constexpr Launch kInterNodeCombine[] = {
     sums(Kernel::internode_combine_reduce_bfloat16, kReceive),
 };
 
+constexpr Launch kReceived[] = {
+    grid(Kernel::standardmoe_count_experts, kSend),
+    grid(Kernel::standardmoe_pack_experts, kSend),
+    sums(Kernel::standardmoe_sum_experts_bfloat16, kSend),
+};
+
 template <int count>
 constexpr Launches all(const Launch (&launches)[count]) {
     return {launches, count};
@@ -90,7 +103,8 @@ constexpr Launches all(const Launch (&launches)[count]) {
 
 }  // namespace
 
-Launches launchesOf(int32_t kernelType, int32_t verb) {
+Launches launchesOf(int32_t kernelType, int32_t verb, bool isOrdered) {
+    if (verb == MORIEP_VERB_RECEIVED) return all(kReceived);
     moriep_shape shape{};
     shape.kernel_type = kernelType;
     const bool dispatches = verb == MORIEP_VERB_DISPATCH;
@@ -98,7 +112,8 @@ Launches launchesOf(int32_t kernelType, int32_t verb) {
     if (hasRankSections(shape)) {
         return dispatches ? all(kInterNodeDispatch) : all(kInterNodeCombine);
     }
-    return dispatches ? all(kIntraNodeDispatch) : all(kIntraNodeCombine);
+    if (!dispatches) return all(kIntraNodeCombine);
+    return isOrdered ? all(kIntraNodeDispatchOrdered) : all(kIntraNodeDispatch);
 }
 
 const void* kernelAddress(Kernel kernel) {

@@ -47,7 +47,9 @@ struct Launches {
     const Launch* launches;
     int count;
 };
-Launches launchesOf(int32_t kernelType, int32_t verb);
+/// `isOrdered`: of a dispatch in a fixed order of reception. Of MORIEP_VERB_RECEIVED: one launch
+/// for each moriep_received_work, of which a call runs one.
+Launches launchesOf(int32_t kernelType, int32_t verb, bool isOrdered);
 
 /// The runtime's name for a kernel.
 const void* kernelAddress(Kernel kernel);

@@ -70,12 +70,15 @@ moriep_status launchKernel(moriep_stream* stream,
 
 /// The launches of a verb's halves that were asked for, in order.
 template <class Arguments>
-moriep_status launchVerb(moriep_stream* stream, int32_t verb, const Arguments& arguments) {
+moriep_status launchVerb(moriep_stream* stream,
+                         int32_t verb,
+                         bool isOrdered,
+                         const Arguments& arguments) {
     GPU_USE_DEVICE(stream->device);
     const moriep_launch& launch = arguments.launch;
     uint64_t shared = 0;
     MORI_TRY(checkLaunch(stream->device, verb, arguments.op, launch, &shared));
-    const Launches all = launchesOf(arguments.op.shape.kernel_type, verb);
+    const Launches all = launchesOf(arguments.op.shape.kernel_type, verb, isOrdered);
     for (int number = 0; number < all.count; ++number) {
         const Launch& step = all.launches[number];
         if ((step.half & arguments.half) == 0) continue;
@@ -95,7 +98,9 @@ moriep_status launchVerb(moriep_stream* stream, int32_t verb, const Arguments& a
 }  // namespace
 
 moriep_status dispatch(moriep_stream* stream, const moriep_dispatch_arguments* arguments) {
-    return launchVerb(stream, MORIEP_VERB_DISPATCH, *arguments);
+    // A replayed round has its order already.
+    const bool isOrdered = arguments->op.shape.is_ordered != 0 && arguments->call.replays == 0;
+    return launchVerb(stream, MORIEP_VERB_DISPATCH, isOrdered, *arguments);
 }
 
 moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arguments) {
@@ -103,7 +108,27 @@ moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arg
     if (!isElementType(type)) {
         return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", type);
     }
-    return launchVerb(stream, MORIEP_VERB_COMBINE, *arguments);
+    return launchVerb(stream, MORIEP_VERB_COMBINE, false, *arguments);
+}
+
+moriep_status received(moriep_stream* stream, const moriep_received_arguments* arguments) {
+    GPU_USE_DEVICE(stream->device);
+    if (!isElementType(arguments->element_type)) {
+        return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", arguments->element_type);
+    }
+    const moriep_launch& launch = arguments->launch;
+    uint64_t shared = 0;
+    MORI_TRY(checkLaunch(stream->device, MORIEP_VERB_RECEIVED, arguments->op, launch, &shared));
+    const Launches all = launchesOf(arguments->op.shape.kernel_type, MORIEP_VERB_RECEIVED, false);
+    if (arguments->work < 0 || arguments->work >= all.count) {
+        return fail(MORIEP_INVALID_ARGUMENT, 0, "work %d", arguments->work);
+    }
+    return launchKernel(stream,
+                        all.launches[arguments->work].kernelFor(arguments->element_type),
+                        launch.blocks,
+                        launch.warps_per_block,
+                        shared,
+                        *arguments);
 }
 
 }  // namespace mori::gpu

@@ -66,6 +66,8 @@ constexpr moriep_device_api kTable = {
     .size_of_operator = sizeof(moriep_operator),
     .size_of_dispatch = sizeof(moriep_dispatch_arguments),
     .size_of_combine = sizeof(moriep_combine_arguments),
+    .size_of_received = sizeof(moriep_received_arguments),
+    .reserved2 = 0,
     .last_message = lastMessage,
     .last_code = lastCode,
     .device_count = guarded<deviceCount>,
@@ -103,6 +105,7 @@ constexpr moriep_device_api kTable = {
     .max_resident_blocks = guarded<maxResidentBlocks>,
     .dispatch = guarded<dispatch>,
     .combine = guarded<combine>,
+    .received = guarded<received>,
 };
 
 }  // namespace

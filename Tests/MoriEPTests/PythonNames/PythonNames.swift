@@ -119,7 +119,7 @@ func standardMoE(
     _ = op.combine_standard_moe(x, weights, indices, call_reset: false)  // -> combineStandardMoE(
     _ = op.convert_dispatch_output(x, indices)  // -> convertToStandardMoE(
     _ = op.convert_combine_input(x, indices, scales)  // -> convertFromStandardMoE(
-    _ = op.local_expert_count  // -> localExpertCount
+    _ = op.local_expert_count  // -> localExpertCount(
 }
 
 func symmetricMemory(_ world: SymmetricMemory, _ stream: DeviceStream, _ id: UniqueID) {

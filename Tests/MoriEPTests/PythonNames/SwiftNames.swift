@@ -73,3 +73,20 @@ func swiftRounds(
     _ = try op.combineReceive(pendingCombine, launch: launch, on: stream)
     try await op.close()
 }
+
+func swiftStandardMoE(
+    _ op: EPDispatchCombineOp, _ tokens: DeviceTensor, _ weights: DeviceTensor,
+    _ indices: DeviceTensor, _ stream: DeviceStream
+) throws {
+    let output = try op.dispatchStandardMoE(
+        tokens, weights: weights, scales: nil, indices: indices, into: nil, launch: nil,
+        timeout: nil, on: stream)
+    _ = try op.combineStandardMoE(
+        output.layout.tokens, of: output, launch: nil, timeout: nil, on: stream)
+    let received = try op.dispatch(tokens, weights: weights, indices: indices, on: stream)
+    _ = try op.localExpertCount(of: received, on: stream)
+    let layout = try op.convertToStandardMoE(received, into: nil, on: stream)
+    let sums = try op.convertFromStandardMoE(
+        layout.tokens, of: received, layout: layout, on: stream)
+    _ = try op.combine(sums, of: received, input: .registered, on: stream)
+}

@@ -189,6 +189,13 @@ moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arg
     });
 }
 
+moriep_status received(moriep_stream* stream, const moriep_received_arguments* arguments) {
+    return guarded([&] {
+        const moriep_status status = checkReceived(*arguments);
+        return status == MORIEP_SUCCESS ? stream->enqueue(*arguments) : status;
+    });
+}
+
 moriep_status createEvent(int32_t device, int32_t timed, moriep_event** out) {
     return guarded([&] { return eventCreate(device, timed, out); });
 }
@@ -222,6 +229,8 @@ constexpr moriep_device_api kTable = {
     .size_of_operator = sizeof(moriep_operator),
     .size_of_dispatch = sizeof(moriep_dispatch_arguments),
     .size_of_combine = sizeof(moriep_combine_arguments),
+    .size_of_received = sizeof(moriep_received_arguments),
+    .reserved2 = 0,
     .last_message = lastMessage,
     .last_code = lastCode,
     .device_count = deviceCount,
@@ -259,6 +268,7 @@ constexpr moriep_device_api kTable = {
     .max_resident_blocks = maxResidentBlocks,
     .dispatch = dispatch,
     .combine = combine,
+    .received = received,
 };
 
 }  // namespace

@@ -157,9 +157,42 @@ void accumulate(typename Element::Storage* destination,
     }
 }
 
-#define MORI_INSTANTIATE(type, Element, ...) \
-    template void accumulate<Element>(       \
-        Element::Storage*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);
+template <class Element>
+void accumulateWeighted(typename Element::Storage* destination,
+                        const PeerRow* rows,
+                        const float* factors,
+                        int count,
+                        const RowBuffer& buffer,
+                        int64_t first,
+                        int64_t entries) {
+    using Storage = typename Element::Storage;
+    constexpr int kBlock = 64;
+    // So many sums at a time, of each row in turn: loops that the compiler makes vectors of.
+    for (int64_t begin = 0; begin < entries; begin += kBlock) {
+        const int64_t left = entries - begin < kBlock ? entries - begin : kBlock;
+        float sums[kBlock * Element::kValues] = {};
+        for (int at = 0; at < count; ++at) {
+            if (rows[at].base == 0) continue;
+            const Storage* row = pointer<const Storage>(buffer.address(rows[at])) + first + begin;
+            for (int64_t i = 0; i < left; ++i) {
+                float values[Element::kValues] = {};
+                Element::add(values, row[i]);
+                for (int v = 0; v < Element::kValues; ++v) {
+                    sums[i * Element::kValues + v] += values[v] * factors[at];
+                }
+            }
+        }
+        for (int64_t i = 0; i < left; ++i) {
+            destination[begin + i] = Element::pack(&sums[i * Element::kValues]);
+        }
+    }
+}
+
+#define MORI_INSTANTIATE(type, Element, ...)                                               \
+    template void accumulate<Element>(                                                     \
+        Element::Storage*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool); \
+    template void accumulateWeighted<Element>(                                             \
+        Element::Storage*, const PeerRow*, const float*, int, const RowBuffer&, int64_t, int64_t);
 MORI_FOR_ELEMENTS(MORI_INSTANTIATE)
 #undef MORI_INSTANTIATE
 

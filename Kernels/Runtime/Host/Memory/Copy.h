@@ -29,6 +29,16 @@ void accumulate(typename Element::Storage* destination,
                 int64_t elements,
                 bool streaming);
 
+/// The same with a factor for each row; see Warp::accumulateWeighted.
+template <class Element>
+void accumulateWeighted(typename Element::Storage* destination,
+                        const PeerRow* rows,
+                        const float* factors,
+                        int count,
+                        const RowBuffer& buffer,
+                        int64_t first,
+                        int64_t entries);
+
 #define MORI_DECLARE(type, Element, ...)      \
     extern template void accumulate<Element>( \
         Element::Storage*, const PeerRow*, int, const RowBuffer&, int64_t, int64_t, bool);

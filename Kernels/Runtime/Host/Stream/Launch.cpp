@@ -72,6 +72,10 @@ public:
         run(launch.rdma_blocks > 0 ? launch.rdma_blocks : launch.blocks, kernel);
     }
     bool has(moriep_half half) const { return (arguments_.half & half) != 0; }
+    /// Whether rows are received in a fixed order; a replayed round has its order already.
+    bool isOrdered() const {
+        return arguments_.op.shape.is_ordered != 0 && arguments_.call.replays == 0;
+    }
     /// Whether a grid runs on the stream's own thread.
     bool isOneWarp() const {
         return arguments_.launch.blocks == 1 && arguments_.launch.warps_per_block == 1;
@@ -95,7 +99,13 @@ using CombineLaunches = Launches<moriep_combine_arguments>;
 void dispatchIntraNode(DispatchLaunches& launches) {
     if (launches.has(MORIEP_HALF_SEND)) {
         launches.oneWarp(dispatchBegin);
-        launches.grid(intranode::dispatchSend);
+        if (launches.isOrdered()) {
+            launches.grid(intranode::dispatchCount);
+            launches.oneWarp(intranode::dispatchOrder);
+            launches.grid(intranode::dispatchSendOrdered);
+        } else {
+            launches.grid(intranode::dispatchSend);
+        }
     }
     if (launches.has(MORIEP_HALF_RECEIVE)) launches.oneWarp(dispatchReceive);
 }
@@ -165,6 +175,13 @@ void combineRows(CombineLaunches& launches, const moriep_shape& shape) {
     }
 }
 
+template <class Kernel>
+void runGrid(GridRunner& grid, const moriep_received_arguments& arguments, Kernel kernel) {
+    grid.run(arguments.launch.blocks, arguments.launch.warps_per_block, false, [&](Block& block) {
+        kernel(block, arguments);
+    });
+}
+
 /// A launch for which memory or threads were missing leaves a void round, not a dead process. It is
 /// found before any warp runs.
 void failForResources(const moriep_operator& fields, int phase) {
@@ -187,6 +204,30 @@ moriep_status checkCombine(const moriep_combine_arguments& arguments) {
     const int32_t type = arguments.call.element_type;
     if (!isElementType(type)) return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", type);
     return checkLaunch(arguments.op, arguments.launch, MORIEP_VERB_COMBINE);
+}
+
+moriep_status checkReceived(const moriep_received_arguments& arguments) {
+    const int32_t type = arguments.element_type;
+    if (!isElementType(type)) return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", type);
+    return checkLaunch(arguments.op, arguments.launch, MORIEP_VERB_RECEIVED);
+}
+
+void runReceived(GridRunner& grid, const moriep_received_arguments& arguments) try {
+    if (arguments.work == MORIEP_COUNT_EXPERTS) {
+        return runGrid(grid, arguments, standardmoe::countExperts);
+    }
+    if (arguments.work == MORIEP_PACK_EXPERTS) {
+        return runGrid(grid, arguments, standardmoe::packExperts);
+    }
+    switch (arguments.element_type) {
+#define MORI_SUM(type, Element, number, ...) \
+    case number:                             \
+        return runGrid(grid, arguments, standardmoe::sumExperts<Element>);
+        MORI_FOR_ELEMENTS(MORI_SUM)
+#undef MORI_SUM
+    }
+} catch (const std::exception&) {
+    failForResources(arguments.op, MORIEP_PHASE_DISPATCH_RECEIVE);
 }
 
 void runDispatch(GridRunner& grid, const moriep_dispatch_arguments& arguments) try {

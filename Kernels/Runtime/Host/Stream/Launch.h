@@ -11,6 +11,8 @@ moriep_status checkDispatch(const moriep_dispatch_arguments& arguments);
 moriep_status checkCombine(const moriep_combine_arguments& arguments);
 
 /// On the stream's thread; the arguments were checked.
+moriep_status checkReceived(const moriep_received_arguments& arguments);
+void runReceived(GridRunner& grid, const moriep_received_arguments& arguments);
 void runDispatch(GridRunner& grid, const moriep_dispatch_arguments& arguments);
 void runCombine(GridRunner& grid, const moriep_combine_arguments& arguments);
 

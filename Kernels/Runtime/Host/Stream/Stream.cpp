@@ -144,6 +144,7 @@ void moriep_stream::execute(const Command& command) {
                 }
             },
             [this](const moriep_dispatch_arguments& arguments) { runDispatch(grid_, arguments); },
+            [this](const moriep_received_arguments& arguments) { runReceived(grid_, arguments); },
             [this](const moriep_combine_arguments& arguments) { runCombine(grid_, arguments); },
         },
         command);

@@ -46,7 +46,8 @@ using Command = std::variant<StopStream,
                              HostCallback,
                              LaunchGraph,
                              moriep_dispatch_arguments,
-                             moriep_combine_arguments>;
+                             moriep_combine_arguments,
+                             moriep_received_arguments>;
 
 /// Commands recorded by a capture, to be replayed as often as wanted.
 struct Graph {

@@ -1,0 +1,221 @@
+import CHIP
+import CMoriSystem
+import MoriDevice
+import MoriShmem
+
+// The one folder of this module that speaks the C ABI: it turns an operator's settings into the structs
+// of moriep.h, calls the verbs (+Launches, +Received), and reads the failure record.
+
+/// One rank's memory for an operator and the verbs over it.
+final class OperatorKernels: Sendable {
+    let plan: MemoryPlan
+    let shape: moriep_shape
+    let layout: moriep_layout
+    let fields: moriep_operator
+    let device: Device
+    // Held, not read: kernels use them by address.
+    private let world: SymmetricMemory
+    private let symmetric: SymmetricBuffer
+    let local: DeviceBuffer
+    /// The failure record, then the rings.
+    private let pinned: DeviceBuffer
+    /// Where the memory lies that kernels may load and store: every rank's of the own node.
+    private let reachable: DeviceBuffer?
+    /// The queues to other nodes; nil where there are none.
+    private let network: NetworkConnection?
+
+    /// The layout that a configuration needs, without allocating anything.
+    static func layout(
+        _ config: EPDispatchCombineConfig, worldSize: Int
+    ) throws(MoriError) -> (shape: moriep_shape, layout: moriep_layout) {
+        let nodes = OperatorShape(config, worldSize: worldSize)
+        var shape = moriep_shape()
+        shape.kernel_type = Int32(config.kernelType.rawValue)
+        shape.world_size = Int32(worldSize)
+        shape.max_tokens = Int32(config.maxInputTokensPerRank)
+        shape.max_received = Int32(config.maxReceivedTokens(worldSize: worldSize))
+        shape.experts_per_rank = Int32(config.expertsPerRank)
+        shape.expert_count = Int32(config.totalExpertCount(worldSize: worldSize))
+        shape.top_k = Int32(config.expertsPerToken)
+        shape.slots = Int32(config.slots)
+        shape.node_ranks = Int32(nodes.proxies.devicesPerNode)
+        shape.queue_pairs = Int32(config.queuePairsPerPeer)
+        shape.landing_sections = Int32(nodes.landingSections)
+        shape.rings = Int32(nodes.rings)
+        shape.ring_entries = Int32(nodes.ringEntries)
+        shape.expert_map = config.expertRanks == nil ? 0 : 1
+        // InterNode and AsyncLL receive in this order in any case.
+        shape.is_ordered = config.receiveOrder == .source && config.kernelType == .intraNode ? 1 : 0
+        shape.overflow_fails = config.overflow == .fail ? 1 : 0
+        shape.dispatch_row_bytes = Int64(config.dispatchRowByteCount)
+        shape.combine_row_bytes = Int64(config.combineRowByteCount)
+        shape.scale_bytes = Int64(config.scaleRowByteCount)
+        var layout = moriep_layout()
+        let library = try KernelLibrary.host.get()
+        try library.check(unsafe library.table.pointee.plan(&shape, &layout), "plan")
+        return (shape, layout)
+    }
+
+    /// The bytes that an operator allocates.
+    static func plan(
+        _ config: EPDispatchCombineConfig, worldSize: Int
+    ) throws(MoriError) -> MemoryPlan {
+        plan(try layout(config, worldSize: worldSize).layout, config, worldSize: worldSize)
+    }
+
+    private static func plan(
+        _ layout: moriep_layout, _ config: EPDispatchCombineConfig, worldSize: Int
+    ) -> MemoryPlan {
+        // Tables of addresses lie beside the local block: everyone's, and those that kernels may use.
+        let tables = config.kernelType == .intraNode ? 1 : 2
+        return MemoryPlan(
+            symmetricByteCount: Int(layout.symmetric_bytes),
+            deviceByteCount: Int(layout.local_bytes) + tables * 8 * worldSize,
+            pinnedByteCount: Int(layout.pinned_bytes))
+    }
+
+    /// Allocates.
+    ///
+    /// Collective.
+    init(
+        _ config: EPDispatchCombineConfig, in world: SymmetricMemory
+    ) async throws(MoriError) {
+        let (shape, layout) = try Self.layout(config, worldSize: world.worldSize)
+        let nodes = OperatorShape(config, worldSize: world.worldSize)
+        self.shape = shape
+        self.layout = layout
+        self.world = world
+        device = world.device
+        plan = Self.plan(layout, config, worldSize: world.worldSize)
+        symmetric = try await world.heap.allocate(
+            byteCount: Int(layout.symmetric_bytes), for: "an operator")
+        local = try DeviceBuffer(byteCount: Int(layout.local_bytes), on: world.device)
+        pinned = try DeviceBuffer(
+            byteCount: Int(layout.pinned_bytes), kind: .pinned, on: world.device)
+        var fields = moriep_operator()
+        fields.shape = shape
+        fields.layout = layout
+        fields.rank = Int32(world.rank)
+        fields.abort_peers = UInt64(world.abortWords.addressTable.address)
+        fields.host_abort = UInt64(world.hostAbort.address)
+        fields.local = UInt64(local.address)
+        fields.failure = UInt64(pinned.address)
+        fields.words_wake = 1
+        let memory = OperatorMemory(
+            shape: shape, layout: layout, symmetric: symmetric, local: local, pinned: pinned)
+        try await memory.initialize(nodes, config, in: world)
+        let tick = Locked<(@Sendable () -> Void)?>(nil)
+        if config.kernelType == .intraNode {
+            reachable = nil
+            network = nil
+            fields.peers = UInt64(symmetric.addressTable.address)
+        } else {
+            // What crosses nodes goes over the network, also where it could be mapped.
+            let table = try DeviceBuffer(byteCount: 8 * world.worldSize, on: world.device)
+            let near = nodes.reachable(from: world.rank)
+            try await world.heap.upload(
+                symmetric.addresses.enumerated().map { near.contains($0) ? UInt64($1) : 0 },
+                to: table)
+            reachable = table
+            fields.peers = UInt64(table.address)
+            network = try await memory.connect(nodes, config, in: world) {
+                tick.withLock { $0 }?()
+            }
+            fields.doorbell = UInt64(network?.doorbellAddress ?? 0)
+            fields.words_wake = network?.wordsWake == false ? 0 : 1
+        }
+        self.fields = fields
+        try await setInitialTimeout(config.timeout ?? world.roundTimeout)
+        // Ranks of other hosts cannot be told by memory that a kernel failed here.
+        tick.withLock { tick in
+            tick = { [weak self, weak world] in
+                guard let world, world.spansHosts, world.fault == nil,
+                    let failure = self?.recordedFailure
+                else { return }
+                world.failEverywhere(failure, culprit: failure.ranks.first)
+            }
+        }
+    }
+
+    private func setInitialTimeout(_ timeout: Duration?) async throws(MoriError) {
+        let stream = try DeviceStream(on: device)
+        try setTimeout(timeout, on: stream)
+        try await stream.completion()
+    }
+
+    /// Closes the queues and gives the symmetric memory back.
+    ///
+    /// Collective.
+    func free() async throws(MoriError) {
+        try await network?.close(within: .seconds(5)) { () async throws(MoriError) in
+            try await world.barrier()
+        }
+        try await world.heap.free(symmetric)
+    }
+
+    /// What this rank asked of the network so far; nil where there is none.
+    var networkStatistics: NetworkStatistics? { network?.statistics() }
+
+    /// Whether everything that was pushed is complete.
+    var networkIsDrained: Bool { network?.isDrained ?? true }
+
+    func resetNetworkPhases() { network?.resetPhases() }
+
+    // -------------------------------------------------------------------------------------------
+    // Addresses
+
+    func address(_ offset: UInt64, slot: Int) -> UInt {
+        local.address + UInt(slot) * UInt(layout.local_slot_bytes) + UInt(offset)
+    }
+
+    private func symmetricAddress(_ offset: UInt64, slot: Int) -> UInt {
+        symmetric.addresses[world.rank] + UInt(slot) * UInt(layout.symmetric_slot_bytes)
+            + UInt(offset)
+    }
+
+    /// An operator's buffer, by name.
+    enum Buffer {
+        case receivedTokens, receivedWeights, receivedScales, receivedIndices, receivedSources
+        case receivedCount, droppedCount, combineInput, combineOutput, combineOutputWeights
+    }
+
+    /// One of this rank's buffers as a tensor, which keeps the operator's memory alive.
+    func tensor(
+        _ buffer: Buffer, slot: Int, shape: [Int], elementType: ElementType
+    ) -> DeviceTensor {
+        let control = MemoryLayout<moriep_control>.self
+        let address: UInt =
+            switch buffer {
+            case .receivedTokens: symmetricAddress(layout.received_tokens, slot: slot)
+            case .receivedWeights: symmetricAddress(layout.received_weights, slot: slot)
+            case .receivedScales: symmetricAddress(layout.received_scales, slot: slot)
+            case .receivedIndices: symmetricAddress(layout.received_indices, slot: slot)
+            case .receivedSources: symmetricAddress(layout.received_sources, slot: slot)
+            case .combineInput: symmetricAddress(layout.combine_input, slot: slot)
+            case .receivedCount:
+                self.address(layout.control, slot: slot)
+                    + UInt(control.offset(of: \.received_count) ?? 0)
+            case .droppedCount:
+                self.address(layout.control, slot: slot)
+                    + UInt(control.offset(of: \.dropped_count) ?? 0)
+            case .combineOutput: self.address(layout.combine_output, slot: slot)
+            case .combineOutputWeights: self.address(layout.combine_output_weights, slot: slot)
+            }
+        return DeviceTensor(
+            address: address, shape: shape, elementType: elementType, device: device,
+            storage: self)
+    }
+
+    // -------------------------------------------------------------------------------------------
+    // Failures
+
+    /// The failure record, once some warp has written it.
+    var recordedFailure: MoriError? {
+        guard let pointer = unsafe UnsafePointer<moriep_failure>(bitPattern: pinned.address),
+            // Pairs with storeHost in the kernels' failRound.
+            unsafe mori_load_acquire_u32(
+                UnsafeRawPointer(pointer).assumingMemoryBound(to: UInt32.self)) == 1
+        else { return nil }
+        return unsafe pointer.pointee.error
+    }
+}
