@@ -18,8 +18,11 @@
 
 #if MORI_MACHINE_AMD
 #include "Device/AMD.h"
+#include "Device/WireLanes.h"
 #elif MORI_MACHINE_NVIDIA
 #include "Device/NVIDIA.h"
+#include "Device/WireLanes.h"
 #else
 #include "Device/Host.h"
+#include "Device/WireHost.h"
 #endif

@@ -17,7 +17,20 @@
     f(float4_e2m1, Float4E2M1, MORIEP_FLOAT4_E2M1, __VA_ARGS__)
 // clang-format on
 
+// f(name, the type, ...) for those that combine quantizes bf16 to, in the order of `wireOf`.
+// clang-format off
+#define MORI_FOR_WIRES(f, ...) \
+    f(float8_e4m3, Float8E4M3, __VA_ARGS__) \
+    f(float4_e2m1, Float4E2M1, __VA_ARGS__)
+// clang-format on
+
 namespace mori {
+
+/// The place in that list of a moriep_quantization that is not NONE.
+inline int32_t wireOf(int32_t quantization) {
+    return quantization == MORIEP_QUANTIZATION_FP4_BLOCKWISE ? 1 : 0;
+}
+constexpr int32_t kWires = 2;
 
 #define MORI_COUNT(...) +1
 /// How many there are.

@@ -55,35 +55,37 @@ MORI_DEVICE void tellSources(const BlockWarp& first,
     });
 }
 
-/// Launch 1: sends the experts' output back.
-MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& arguments) {
+/// Packs one row of the experts' output for the rank that it came from.
+template <class Wire>
+MORI_DEVICE void packReturn(const Warp& warp,
+                            const moriep_combine_arguments& arguments,
+                            int64_t row) {
     const Operator op(arguments.op);
-    uint32_t* answer = block.shared<uint32_t>(1);
-    if (roundFailed(block, op, answer)) return;
     const Sections sections(op);
-    moriep_control* control = op.control();
-    const Warp& warp = block.warp();
     const CombinePacket packet = packetOf(arguments);
-    const int64_t weightBytes = int64_t(op.shape().top_k) * 4;
+    const uint64_t to = sections.combineOutgoing(sections.sourceOf(row)) +
+                        static_cast<uint64_t>(*sections.sectionRow(row) * packet.bytes);
+    if (arguments.call.has_weights != 0) {
+        const int64_t bytes = int64_t(op.shape().top_k) * 4;
+        warp.copy(pointer<char>(to) + packet.weights,
+                  pointer<const char>(arguments.weights) + row * bytes,
+                  bytes);
+    }
     const uint64_t input =
         arguments.input != 0 ? arguments.input : op.block(op.rank()) + op.layout().combine_input;
-    const bool tooFew = control->received_count > arguments.input_rows;
-    const int64_t rows = tooFew ? 0 : control->received_count;
-    const Range range = Range::part(rows, block.index(), block.count());
-    for (int64_t row = range.begin + warp.index(); row < range.end; row += block.warps()) {
-        const uint64_t to = sections.combineOutgoing(sections.sourceOf(row)) +
-                            static_cast<uint64_t>(*sections.sectionRow(row) * packet.bytes);
-        warp.copy(pointer<char>(to),
-                  pointer<const char>(input) + row * arguments.row_bytes,
-                  arguments.row_bytes);
-        if (arguments.call.has_weights != 0) {
-            warp.copy(pointer<char>(to) + packet.weights,
-                      pointer<const char>(arguments.weights) + row * weightBytes,
-                      weightBytes);
-        }
-    }
+    sendRow<Wire>(warp,
+                  machine::reread(arguments),
+                  to,
+                  input + static_cast<uint64_t>(row * arguments.row_bytes));
+}
 
-    block.publish();
+/// What a block does once all its packets are written.
+MORI_DEVICE void finishReturn(Block& block,
+                              const moriep_combine_arguments& arguments,
+                              Range range,
+                              bool tooFew) {
+    const Operator op(arguments.op);
+    const Sections sections(op);
     block.once([&](const BlockWarp& first) {
         const QueueRows queues = QueueRows::of(op.shape());
         if (queues.onePutPerRow) {
@@ -97,11 +99,27 @@ MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& argum
                 pushRows(op, edge, queues.queueOf(row), one, arguments.timeout_ns, once);
             });
         }
-        if (!lastBlock(first, block, &control->combine_blocks_finished)) return;
+        if (!lastBlock(first, block, &op.control()->combine_blocks_finished)) return;
         first.elect([&](const BlockOnce& once) { recordCombine(op, arguments, tooFew, once); });
         first.sync();
         if (!tooFew) tellSources(first, op, sections, arguments);
     });
+}
+
+/// Launch 1: sends the experts' output back.
+template <class Wire>
+MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& arguments) {
+    const Operator op(arguments.op);
+    uint32_t* answer = block.shared<uint32_t>(1);
+    if (roundFailed(block, op, answer)) return;
+    const int received = op.control()->received_count;
+    const bool tooFew = received > arguments.input_rows;
+    const Range range = Range::part(tooFew ? 0 : received, block.index(), block.count());
+    for (int64_t row = range.begin + block.warp().index(); row < range.end; row += block.warps()) {
+        packReturn<Wire>(block.warp(), machine::reread(arguments), row);
+    }
+    block.publish();
+    finishReturn(block, machine::reread(arguments), range, tooFew);
 }
 
 /// Launch 2: waits until the rows are back from every rank that this one sent some to.
@@ -153,7 +171,7 @@ MORI_SHARED uint64_t combineSharedBytes(const moriep_shape& shape, int warps) {
 }
 
 /// The packets that a token's ranks sent back.
-class ReturnedPackets {
+class ReturnedPackets : public AllAlike {
 public:
     MORI_DEVICE ReturnedPackets(const Operator& op, const moriep_combine_arguments& arguments)
         : op_(op), packet_(packetOf(arguments)) {}
@@ -176,12 +194,12 @@ private:
 };
 
 /// Launch 3: sums what came back for each own token.
-template <class Element>
+template <class Element, class Wire = Plain>
 MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arguments) {
     const int most = maxDestinations(arguments.op.shape);
     PeerRow* table =
         block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
-    reduceTokens<Element, ReturnedPackets>(block, arguments, table);
+    reduceTokens<Element, ReturnedPackets, Wire>(block, arguments, table);
 }
 
 }  // namespace mori::internode

@@ -12,7 +12,8 @@
 //   6. combineReduce   the grid  sums over nodes
 //
 // Order of sums (P14): within a node ascending ranks in fp32, rounded to the element type, the own
-// node's too; then ascending nodes in fp32, rounded. Weights are fp32 throughout, in the same
+// node's too; then ascending nodes in fp32, rounded. Quantized, a sum that travels is quantized
+// from fp32, once, and the own node's is bf16 as ever. Weights are fp32 throughout, in the same
 // order.
 #pragma once
 
@@ -108,8 +109,36 @@ struct SumShared {
     }
 };
 
+/// The layout of a partial sum that stays at home.
+MORI_DEVICE CombinePacket ownPacketOf(const moriep_combine_arguments& arguments) {
+    return CombinePacket::of(
+        arguments.row_bytes, arguments.call.has_weights != 0, arguments.op.shape.top_k);
+}
+
+/// The sum of the rows of a table, the own node's, to `to`; quantized once, from fp32, where it
+/// travels.
+template <class Element, class Wire>
+MORI_DEVICE void sumRows(const Warp& warp,
+                         const moriep_combine_arguments& arguments,
+                         const PeerRow* rows,
+                         int count,
+                         uint64_t to,
+                         const RowParts& parts,
+                         int part) {
+    const RowBuffer inputRows{arguments.op.layout.combine_input, arguments.row_bytes};
+    if constexpr (kQuantizes<Wire>) {
+        const WireFormat format = wireFormatOf(arguments);
+        quantizeSum<Wire>(warp, to, rows, count, inputRows, parts.units(format, part), format);
+    } else {
+        const Range range =
+            parts.range(arguments.row_bytes / Element::kBytes, Element::kBytes, part);
+        warp.template accumulate<Element>(
+            pointer<char>(to), rows, count, inputRows, range.begin, range.end - range.begin);
+    }
+}
+
 /// The sum over the own node's ranks of what one route names, to `row` and `weights`.
-template <class Element>
+template <class Element, class Wire>
 MORI_DEVICE void sumNode(const Warp& warp,
                          const moriep_combine_arguments& arguments,
                          const Route& route,
@@ -119,18 +148,15 @@ MORI_DEVICE void sumNode(const Warp& warp,
                          const RowParts& parts,
                          int part) {
     const Operator op(arguments.op);
-    const int topK = op.shape().top_k;
-    const RowBuffer inputRows{op.layout().combine_input, arguments.row_bytes};
-    const RowBuffer weightRows{op.layout().combine_input_weights, int64_t(topK) * 4};
     // Named, because nvcc 13.5 fails on it as a temporary inside a template.
     const auto place = [&](int rank, int slot) { return PeerRow{op.block(rank), slot}; };
     const int count = rowsOfRoute(warp, route, rows, place);
-    const Range range = parts.range(arguments.row_bytes / Element::kBytes, Element::kBytes, part);
-    warp.template accumulate<Element>(
-        pointer<char>(row), rows, count, inputRows, range.begin, range.end - range.begin);
     if (part == 0 && arguments.call.has_weights != 0) {
+        const int topK = op.shape().top_k;
+        const RowBuffer weightRows{op.layout().combine_input_weights, int64_t(topK) * 4};
         warp.template accumulate<Float32>(pointer<char>(weights), rows, count, weightRows, 0, topK);
     }
+    sumRows<Element, Wire>(warp, machine::reread(arguments), rows, count, row, parts, part);
 }
 
 /// Rows of a section's chunk: its word, which dispatchForward awaited, says so still.
@@ -168,22 +194,37 @@ MORI_DEVICE void pushPartials(const moriep_combine_arguments& arguments,
     pushTransfer(op, MORIEP_VERB_COMBINE, transfer, arguments.timeout_ns, once);
 }
 
+/// Which part of which chunk one item of combineForward is; sections take turns.
+struct ForwardItem {
+    int section;
+    int chunk;
+    int part;
+
+    static MORI_DEVICE ForwardItem of(const Chunks& chunks, int item, int parts) {
+        const int number = item / parts;
+        return {number % chunks.sections(), number / chunks.sections(), item % parts};
+    }
+};
+
 /// The last part of a chunk to finish sends it.
-MORI_DEVICE void finishPartials(
-    Block& block, const moriep_combine_arguments& arguments, int section, int chunk, int parts) {
+MORI_DEVICE void finishPartials(Block& block,
+                                const moriep_combine_arguments& arguments,
+                                int item,
+                                int parts) {
     const Operator op(arguments.op);
     const Chunks chunks(op);
+    const ForwardItem at = ForwardItem::of(chunks, item, parts);
     block.once([&](const BlockWarp& first) {
-        if (!lastPart(first, parts, chunks.arrivals(section, chunk))) return;
-        const int rows = rowsOfChunk(chunks, op.control()->epoch, section, chunk);
+        if (!lastPart(first, parts, chunks.arrivals(at.section, at.chunk))) return;
+        const int rows = rowsOfChunk(chunks, op.control()->epoch, at.section, at.chunk);
         first.elect([&](const BlockOnce& once) {
-            pushPartials(machine::reread(arguments), section, chunk, rows, once);
+            pushPartials(machine::reread(arguments), at.section, at.chunk, rows, once);
         });
     });
 }
 
 /// The partial sum of one packet of a section.
-template <class Element>
+template <class Element, class Wire>
 MORI_DEVICE void sumForward(const Warp& warp,
                             const moriep_combine_arguments& arguments,
                             int section,
@@ -196,44 +237,41 @@ MORI_DEVICE void sumForward(const Warp& warp,
     const CombinePacket packet = packetOf(arguments);
     const uint64_t to = op.block(op.rank()) + chunks.combineStaging(section) +
                         static_cast<uint64_t>(row * packet.bytes);
-    sumNode<Element>(warp,
-                     machine::reread(arguments),
-                     chunks.route(section, row),
-                     rows,
-                     to,
-                     to + static_cast<uint64_t>(packet.weights),
-                     parts,
-                     part);
+    sumNode<Element, Wire>(warp,
+                           machine::reread(arguments),
+                           chunks.route(section, row),
+                           rows,
+                           to,
+                           to + static_cast<uint64_t>(packet.weights),
+                           parts,
+                           part);
 }
 
-/// The partial sums of one part of a chunk.
-template <class Element>
-MORI_DEVICE void forwardChunk(Block& block,
+/// The partial sums of one part of a chunk; whether it has any rows.
+template <class Element, class Wire>
+MORI_DEVICE bool forwardChunk(Block& block,
                               const moriep_combine_arguments& arguments,
                               const SumShared& shared,
-                              int section,
-                              int chunk,
-                              int part,
+                              const ForwardItem& at,
                               int parts) {
     const Operator op(arguments.op);
-    const Chunks chunks(op);
     const Warp& warp = block.warp();
-    const int rows = rowsOfChunk(chunks, op.control()->epoch, section, chunk);
-    if (rows == 0) return;
-    const int begin = rows * part / parts;
-    const int mine = rows * (part + 1) / parts - begin;
-    const RowParts rowParts = RowParts::of(mine, arguments.row_bytes, block.warps());
-    for (int item = warp.index(); item < mine * rowParts.parts; item += block.warps()) {
-        sumForward<Element>(warp,
-                            machine::reread(arguments),
-                            section,
-                            chunk * MORIEP_CHUNK_TOKENS + begin + item / rowParts.parts,
-                            shared.rows,
-                            rowParts,
-                            item % rowParts.parts);
+    const int rows = rowsOfChunk(Chunks(op), op.control()->epoch, at.section, at.chunk);
+    if (rows == 0) return false;
+    const int begin = rows * at.part / parts;
+    const int end = rows * (at.part + 1) / parts;
+    const RowParts rowParts = RowParts::of(end - begin, arguments.row_bytes, block.warps());
+    for (int item = begin * rowParts.parts + warp.index(); item < end * rowParts.parts;
+         item += block.warps()) {
+        sumForward<Element, Wire>(warp,
+                                  machine::reread(arguments),
+                                  at.section,
+                                  at.chunk * MORIEP_CHUNK_TOKENS + item / rowParts.parts,
+                                  shared.rows,
+                                  rowParts,
+                                  item % rowParts.parts);
     }
-    block.publish();
-    finishPartials(block, machine::reread(arguments), section, chunk, parts);
+    return true;
 }
 
 /// The partial sum of one of this rank's own tokens over its own node. A token that went nowhere
@@ -250,7 +288,7 @@ MORI_DEVICE void sumOwn(const Warp& warp,
     const uint64_t nodes = *chunks.destinationNodes(token);
     const uint64_t own = uint64_t(1) << op.node();
     if ((nodes & own) == 0) return;
-    const CombinePacket packet = packetOf(arguments);
+    const CombinePacket packet = ownPacketOf(arguments);
     uint64_t row =
         op.local(op.layout().combine_output) + static_cast<uint64_t>(token * arguments.row_bytes);
     uint64_t weights = op.local(op.layout().combine_output_weights) +
@@ -259,25 +297,36 @@ MORI_DEVICE void sumOwn(const Warp& warp,
         row = op.local(op.layout().own_partials) + static_cast<uint64_t>(token * packet.bytes);
         weights = row + static_cast<uint64_t>(packet.weights);
     }
-    sumNode<Element>(warp, arguments, routeOfToken(op, token), rows, row, weights, parts, part);
+    sumNode<Element, Plain>(
+        warp, arguments, routeOfToken(op, token), rows, row, weights, parts, part);
+}
+
+/// One item of combineForward.
+template <class Element, class Wire>
+MORI_DEVICE void forwardPartials(Block& block,
+                                 const moriep_combine_arguments& arguments,
+                                 const SumShared& shared,
+                                 int item,
+                                 int parts) {
+    const Operator op(arguments.op);
+    const ForwardItem at = ForwardItem::of(Chunks(op), item, parts);
+    if (Proxies(op).source(at.section) < 0) return;
+    if (!forwardChunk<Element, Wire>(block, machine::reread(arguments), shared, at, parts)) return;
+    block.publish();
+    finishPartials(block, machine::reread(arguments), item, parts);
 }
 
 /// Launch 3: partial sums of this node for tokens of others.
-template <class Element>
+template <class Element, class Wire = Plain>
 MORI_DEVICE void combineForward(Block& block, const moriep_combine_arguments& arguments) {
     const Operator op(arguments.op);
     const SumShared shared = SumShared::of(block, op.shape());
     if (roundFailed(block, op, shared.failed)) return;
     const Chunks chunks(op);
-    const Proxies proxies(op);
     const int all = chunks.sections() * chunks.count();
     const int parts = ChunkParts::of(op.shape(), all, block.count()).parts;
     for (int item = block.index(); item < all * parts; item += block.count()) {
-        const int section = item / parts % chunks.sections();
-        const int chunk = item / parts / chunks.sections();
-        if (proxies.source(section) < 0) continue;
-        forwardChunk<Element>(
-            block, machine::reread(arguments), shared, section, chunk, item % parts, parts);
+        forwardPartials<Element, Wire>(block, machine::reread(arguments), shared, item, parts);
     }
 }
 
@@ -341,7 +390,7 @@ MORI_DEVICE void combineReceive(Block& block, const moriep_combine_arguments& ar
 class NodePartials {
 public:
     MORI_DEVICE NodePartials(const Operator& op, const moriep_combine_arguments& arguments)
-        : op_(op), packet_(packetOf(arguments)) {}
+        : op_(op), packet_(packetOf(arguments)), own_(ownPacketOf(arguments)) {}
 
     MORI_DEVICE int of(const Warp& warp, int64_t token, PeerRow* table) const {
         const Chunks chunks(op_);
@@ -369,15 +418,28 @@ public:
         return {static_cast<uint64_t>(packet_.weights), packet_.bytes};
     }
 
+    /// The own node's partial sum never travelled.
+    MORI_DEVICE int plainAt(int64_t token) const {
+        const uint64_t set = *Chunks(op_).destinationNodes(token);
+        return set >> op_.node() & 1 ? membersBelow(set, op_.node()) : -1;
+    }
+    MORI_DEVICE RowBuffer plain() const { return {0, own_.bytes}; }
+    MORI_DEVICE PeerRow plainWeights(int64_t token) const {
+        return {op_.local(op_.layout().own_partials) +
+                    static_cast<uint64_t>(token * own_.bytes + own_.weights - packet_.weights),
+                0};
+    }
+
 private:
     const Operator& op_;
     CombinePacket packet_;
+    CombinePacket own_;
 };
 
 /// Launch 6: sums over nodes for each own token.
-template <class Element>
+template <class Element, class Wire = Plain>
 MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arguments) {
-    reduceTokens<Element, NodePartials>(
+    reduceTokens<Element, NodePartials, Wire>(
         block, arguments, SumShared::of(block, arguments.op.shape).rows);
 }
 

@@ -12,41 +12,50 @@
 
 namespace mori::intranode {
 
-/// Launch 1: makes this rank's expert output reachable for its sources.
-MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& arguments) {
+/// Makes one row of the experts' output reachable for its source: an external one lands where its
+/// token's rank looks for it, others stay in place; weights go with it.
+template <class Wire>
+MORI_DEVICE void returnRow(const Warp& warp,
+                           const moriep_combine_arguments& arguments,
+                           int64_t row) {
     const Operator op(arguments.op);
     const moriep_shape& shape = op.shape();
+    const bool external = arguments.input != 0;
+    PeerRow place{op.block(op.rank()), row};
+    if (external) {
+        const int source = op.receivedSources(op.rank())[row];
+        const int64_t token = source % shape.max_tokens;
+        place = {op.block(source / shape.max_tokens),
+                 int64_t(op.rank()) * shape.max_tokens + token};
+    }
+    if (arguments.weights != 0) {
+        const RowBuffer rows{op.layout().combine_input_weights, int64_t(shape.top_k) * 4};
+        warp.copy(pointer<char>(rows.address(place)),
+                  pointer<const char>(arguments.weights) + row * rows.stride,
+                  rows.stride);
+    }
+    if (!external) return;
+    const RowBuffer rows{op.layout().combine_input, wireRowOf(arguments).bytes};
+    sendRow<Wire>(warp,
+                  machine::reread(arguments),
+                  rows.address(place),
+                  arguments.input + static_cast<uint64_t>(row * arguments.row_bytes));
+}
+
+/// Launch 1: makes this rank's expert output reachable for its sources.
+template <class Wire>
+MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& arguments) {
+    const Operator op(arguments.op);
     const moriep_layout& layout = op.layout();
     moriep_control* control = op.control();
-    const Warp& warp = block.warp();
     if (control->failed != 0) return;
     const uint32_t epoch = control->epoch;
-    const bool external = arguments.input != 0;
-    const RowBuffer inputRows{layout.combine_input, arguments.row_bytes};
-    const RowBuffer weightRows{layout.combine_input_weights, int64_t(shape.top_k) * 4};
-    const int* sources = op.receivedSources(op.rank());
-
-    const bool hasRows = external || arguments.weights != 0;
+    const bool hasRows = arguments.input != 0 || arguments.weights != 0;
     const bool tooFew = control->received_count > arguments.input_rows;
     const int64_t rows = tooFew || !hasRows ? 0 : control->received_count;
     const Range range = Range::part(rows, block.index(), block.count());
-    for (int64_t row = range.begin + warp.index(); row < range.end; row += block.warps()) {
-        // External rows land where their token's rank looks for them; others stay in place.
-        PeerRow place{op.block(op.rank()), row};
-        if (external) {
-            const int source = sources[row];
-            const int rank = source / shape.max_tokens;
-            const int64_t token = source % shape.max_tokens;
-            place = {op.block(rank), int64_t(op.rank()) * shape.max_tokens + token};
-            warp.copy(pointer<char>(inputRows.address(place)),
-                      pointer<const char>(arguments.input) + row * inputRows.stride,
-                      inputRows.stride);
-        }
-        if (arguments.weights != 0) {
-            warp.copy(pointer<char>(weightRows.address(place)),
-                      pointer<const char>(arguments.weights) + row * weightRows.stride,
-                      weightRows.stride);
-        }
+    for (int64_t row = range.begin + block.warp().index(); row < range.end; row += block.warps()) {
+        returnRow<Wire>(block.warp(), machine::reread(arguments), row);
     }
 
     block.publish();
@@ -92,7 +101,7 @@ MORI_SHARED uint64_t combineSharedBytes(const moriep_shape& shape, int warps) {
 }
 
 /// The rows that a token's ranks have for it: in their own memory, or landed here.
-class ReturnedRows {
+class ReturnedRows : public AllAlike {
 public:
     MORI_DEVICE ReturnedRows(const Operator& op, const moriep_combine_arguments& arguments)
         : op_(op), arguments_(arguments) {}
@@ -106,7 +115,7 @@ public:
         });
     }
     MORI_DEVICE RowBuffer rows() const {
-        return {op_.layout().combine_input, arguments_.row_bytes};
+        return {op_.layout().combine_input, wireRowOf(arguments_).bytes};
     }
     MORI_DEVICE RowBuffer weights() const {
         return {op_.layout().combine_input_weights, int64_t(op_.shape().top_k) * 4};
@@ -118,12 +127,12 @@ private:
 };
 
 /// Launch 3: sums what came back for each own token.
-template <class Element>
+template <class Element, class Wire = Plain>
 MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arguments) {
     const int most = maxDestinations(arguments.op.shape);
     PeerRow* table =
         block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
-    reduceTokens<Element, ReturnedRows>(block, arguments, table);
+    reduceTokens<Element, ReturnedRows, Wire>(block, arguments, table);
 }
 
 }  // namespace mori::intranode

@@ -57,7 +57,14 @@ MORI_SHARED int64_t sectionRows(const moriep_shape& shape) {
 MORI_SHARED int64_t maxDispatchPacket(const moriep_shape& shape) {
     return DispatchPacket::of(shape.dispatch_row_bytes, shape.scale_bytes, true, shape.top_k).bytes;
 }
+MORI_SHARED int64_t maxWireBytes(const moriep_shape& shape) {
+    return WireRow::of(shape.combine_row_bytes, shape.quantization, shape.quantization_block).bytes;
+}
 MORI_SHARED int64_t maxCombinePacket(const moriep_shape& shape) {
+    return CombinePacket::of(maxWireBytes(shape), true, shape.top_k).bytes;
+}
+/// A partial sum that stays at home is not quantized.
+MORI_SHARED int64_t maxOwnPartial(const moriep_shape& shape) {
     return CombinePacket::of(shape.combine_row_bytes, true, shape.top_k).bytes;
 }
 
@@ -152,7 +159,10 @@ MORI_SHARED void takeCombineInput(const moriep_shape& shape,
     const int64_t landing = int64_t(shape.world_size) * shape.max_tokens;
     int64_t rows = shape.max_received;
     if (shape.kernel_type == MORIEP_INTRANODE && landing > rows) rows = landing;
-    layout.combine_input = symmetric.take(rows, shape.combine_row_bytes);
+    // IntraNode's rows land there as they are sent; rows too short to gain by it take more.
+    const int64_t wire = shape.kernel_type == MORIEP_INTRANODE ? maxWireBytes(shape) : 0;
+    layout.combine_input =
+        symmetric.take(rows, wire > shape.combine_row_bytes ? wire : shape.combine_row_bytes);
     layout.combine_input_weights =
         symmetric.take(hasRankSections(shape) ? 0 : rows, int64_t(shape.top_k) * 4);
 }
@@ -197,7 +207,7 @@ MORI_SHARED void takeRoutes(const moriep_shape& shape, moriep_layout& layout, Bu
         layout.section_rows = local.take(shape.max_received, 4);
     }
     layout.routes_end = local.used();
-    if (isV1(shape)) layout.own_partials = local.take(tokens, maxCombinePacket(shape));
+    if (isV1(shape)) layout.own_partials = local.take(tokens, maxOwnPartial(shape));
 }
 
 /// The layout of an operator's buffers for a shape.

@@ -36,6 +36,23 @@ struct DispatchPacket {
     }
 };
 
+/// A row as combine sends it: elements | to a multiple of 4 | fp32 scales | to a multiple of 16.
+/// Not quantized it is the row itself.
+struct WireRow {
+    int64_t scales;
+    int64_t bytes;
+
+    static MORI_SHARED WireRow of(int64_t rowBytes, int quantization, int block) {
+        if (quantization == MORIEP_QUANTIZATION_NONE) return {rowBytes, rowBytes};
+        const int64_t elements = rowBytes / 2;  // of bf16
+        const bool isFP4 = quantization == MORIEP_QUANTIZATION_FP4_BLOCKWISE;
+        const bool hasScales = quantization != MORIEP_QUANTIZATION_FP8_DIRECT_CAST;
+        const int64_t scales = roundUp(isFP4 ? (elements + 1) / 2 : elements, 4);
+        const int64_t blocks = hasScales ? (elements + block - 1) / block : 0;
+        return {scales, roundUp(scales + blocks * 4, kPacketAlignment)};
+    }
+};
+
 /// row | to a multiple of 4 | weights | to a multiple of 16.
 struct CombinePacket {
     int64_t weights;

@@ -33,11 +33,28 @@ MORI_DEVICE void fillVoid(const Warp& warp, T* row, Range range) {
         reinterpret_cast<Storage*>(row) + range.begin, Element::kNaN, range.end - range.begin);
 }
 
+/// Stores one row of the experts' output where it is sent from, or to: as it is, or quantized.
+template <class Wire>
+MORI_DEVICE void sendRow(const Warp& warp,
+                         const moriep_combine_arguments& arguments,
+                         uint64_t to,
+                         uint64_t from) {
+    if constexpr (kQuantizes<Wire>) {
+        const WireFormat format = wireFormatOf(arguments);
+        quantizeRow<Wire>(warp, to, from, RowParts{1}.units(format, 0), format);
+    } else {
+        warp.copy(pointer<char>(to), pointer<const char>(from), arguments.row_bytes);
+    }
+}
+
 /// Sums one part of one token of this rank from the rows that `Rows` names:
 ///   Rows(op, arguments)              what they are
 ///   int of(warp, token, PeerRow*)    fills the table in the order of the sum; -1: it is finished
 ///   RowBuffer rows(), weights()      where rows and weights lie from an entry's base on
-template <class Element, class Rows>
+///   int plainAt(token)               the entry that is bf16 where others are quantized; -1: none
+///   RowBuffer plain()                where its row lies
+///   PeerRow plainWeights(token)      the entry that stands for it among `weights()`
+template <class Element, class Rows, class Wire>
 MORI_DEVICE void reduceToken(const Warp& warp,
                              const moriep_combine_arguments& arguments,
                              int64_t token,
@@ -60,15 +77,34 @@ MORI_DEVICE void reduceToken(const Warp& warp,
     const Rows rows(op, arguments);
     const int count = rows.of(warp, token, table);
     if (count < 0) return;
-    warp.template accumulate<Element>(
-        output, table, count, rows.rows(), range.begin, range.end - range.begin);
+    if constexpr (kQuantizes<Wire>) {
+        const WireFormat format = wireFormatOf(arguments);
+        const int plainAt = rows.plainAt(token);
+        sumWire<Wire>(warp,
+                      static_cast<uint64_t>(reinterpret_cast<uintptr_t>(output)),
+                      table,
+                      count,
+                      rows.rows(),
+                      plainAt,
+                      rows.plain(),
+                      parts.units(format, part),
+                      format);
+        if (sumsWeights && plainAt >= 0) {
+            warp.sync();  // the lanes are done with the row
+            warp.elect([&](const WarpOnce&) { table[plainAt] = rows.plainWeights(token); });
+            warp.sync();
+        }
+    } else {
+        warp.template accumulate<Element>(
+            output, table, count, rows.rows(), range.begin, range.end - range.begin);
+    }
     if (sumsWeights) {
         warp.template accumulate<Float32>(weights, table, count, rows.weights(), 0, topK);
     }
 }
 
 /// Sums what came back for each token of this rank. `table` is this warp's.
-template <class Element, class Rows>
+template <class Element, class Rows, class Wire>
 MORI_DEVICE void reduceTokens(Block& block,
                               const moriep_combine_arguments& arguments,
                               PeerRow* table) {
@@ -78,9 +114,16 @@ MORI_DEVICE void reduceTokens(Block& block,
     const RowParts parts = RowParts::of(tokens, arguments.row_bytes, warps);
     for (int item = block.index() * block.warps() + warp.index(); item < tokens * parts.parts;
          item += warps) {
-        reduceToken<Element, Rows>(
+        reduceToken<Element, Rows, Wire>(
             warp, machine::reread(arguments), item / parts.parts, parts, item % parts.parts, table);
     }
 }
+
+/// What `Rows` of reduceToken says where all rows are alike.
+struct AllAlike {
+    MORI_DEVICE int plainAt(int64_t) const { return -1; }
+    MORI_DEVICE RowBuffer plain() const { return {0, 0}; }
+    MORI_DEVICE PeerRow plainWeights(int64_t) const { return {0, 0}; }
+};
 
 }  // namespace mori

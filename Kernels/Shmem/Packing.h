@@ -15,7 +15,7 @@ MORI_DEVICE DispatchPacket packetOf(const moriep_dispatch_arguments& arguments) 
 }
 MORI_DEVICE CombinePacket packetOf(const moriep_combine_arguments& arguments) {
     return CombinePacket::of(
-        arguments.row_bytes, arguments.call.has_weights != 0, arguments.op.shape.top_k);
+        wireRowOf(arguments).bytes, arguments.call.has_weights != 0, arguments.op.shape.top_k);
 }
 
 /// Writes part of one of this rank's tokens into `count` packets; part 0 has everything but the

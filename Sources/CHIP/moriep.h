@@ -68,6 +68,14 @@ typedef enum moriep_element_type {
     MORIEP_FLOAT4_E2M1 = 6,      ///< OCP, two in a byte
 } moriep_element_type;
 
+/// What combine sends in place of bf16 rows. Values are the original's.
+typedef enum moriep_quantization {
+    MORIEP_QUANTIZATION_NONE = 0,
+    MORIEP_QUANTIZATION_FP8_DIRECT_CAST = 1,  ///< OCP E4M3, saturating, without scales
+    MORIEP_QUANTIZATION_FP8_BLOCKWISE = 2,    ///< OCP E4M3, an fp32 scale a block
+    MORIEP_QUANTIZATION_FP4_BLOCKWISE = 3,    ///< OCP E2M1, an fp32 scale a block
+} moriep_quantization;
+
 /// Values are the guide's.
 typedef enum moriep_kernel_type {
     MORIEP_INTRANODE = 0,
@@ -145,6 +153,8 @@ typedef struct moriep_shape {
     int32_t expert_map;          ///< 1: experts live where `expert_ranks` says
     int32_t is_ordered;          ///< 1: IntraNode receives in order of source rank, then token
     int32_t overflow_fails;      ///< 1: a round with more rows than max_received is void
+    int32_t quantization;        ///< moriep_quantization of combine
+    int32_t quantization_block;  ///< elements of a block, a power of two from 32 to 256
     int64_t dispatch_row_bytes;  ///< hidden * element size, at most
     int64_t combine_row_bytes;
     int64_t scale_bytes;  ///< scales of one token; 0: none
@@ -165,7 +175,7 @@ typedef struct moriep_layout {
     uint64_t received_scales;   ///< [max_received][scale_bytes]
     uint64_t received_indices;  ///< i32 [max_received][top_k]
     uint64_t received_sources;  ///< i32 [max_received], rank * max_tokens + token
-    uint64_t combine_input;     ///< [max(max_received, world_size * max_tokens)][combine_row_bytes]
+    uint64_t combine_input;  ///< [max(max_received, world_size * max_tokens)][row], plain or wire
     uint64_t combine_input_weights;  ///< f32 [the same rows][top_k]
     // Of these, what only the kernels between nodes have (empty otherwise):
     uint64_t barrier_end_signals;      ///< u64 [2][world_size], signal words
@@ -299,7 +309,7 @@ typedef struct moriep_call {
     int32_t has_weights;
     int32_t external_input;  ///< combine: 1 external, 0 the registered buffer
     int32_t replays;         ///< dispatch: 1: to the slots of a recorded round
-    int32_t reserved;
+    int32_t quantization;    ///< combine: moriep_quantization
 } moriep_call;
 
 /// Written once, by the first warp of an operator that fails; lies in pinned host memory.

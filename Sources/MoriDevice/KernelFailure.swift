@@ -93,9 +93,10 @@ extension moriep_call {
     fileprivate var words: String {
         let type = ElementType.named[element_type] ?? "type \(element_type)"
         let weights = has_weights != 0 ? "weights" : "no weights"
+        let quantized = quantization == 0 ? "" : ", quantization \(quantization)"
         let tail =
             verb == Int32(MORIEP_VERB_COMBINE.rawValue)
-            ? (external_input != 0 ? "external input" : "the registered buffer")
+            ? (external_input != 0 ? "external input" : "the registered buffer") + quantized
             : "\(scale_bytes) bytes of scales"
         let replay = replays != 0 ? ", replaying a recorded round" : ""
         return "\(type) of hidden \(hidden), \(weights), \(tail)\(replay)"

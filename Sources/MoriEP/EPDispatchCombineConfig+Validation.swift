@@ -23,6 +23,7 @@ extension EPDispatchCombineConfig {
         }
         try requireTokenType("elementType", elementType)
         try requireTokenType("combineElementType", effectiveCombineElementType)
+        try validateQuantization()
         for type in [elementType, effectiveCombineElementType]
         where hiddenDim % type.elementsPerUnit != 0 {
             throw MoriError(
@@ -30,6 +31,32 @@ extension EPDispatchCombineConfig {
                 "hiddenDim is \(hiddenDim) and rows are \(type), which packs"
                     + " \(type.elementsPerUnit) in a byte; legal is a multiple, nearest"
                     + " \(hiddenDim + 1)")
+        }
+    }
+
+    private func validateQuantization() throws(MoriError) {
+        let blocks = [32, 64, 128, 256]
+        guard blocks.contains(quantizationBlock) else {
+            let nearest = blocks.min { abs($0 - quantizationBlock) < abs($1 - quantizationBlock) }
+            throw MoriError(
+                .invalidConfiguration,
+                "quantizationBlock is \(quantizationBlock); legal are 32, 64, 128 and 256, nearest"
+                    + " \(nearest ?? 128)")
+        }
+        guard quantization != .none else { return }
+        guard effectiveCombineElementType == .bfloat16 else {
+            throw MoriError(
+                .invalidConfiguration,
+                "quantization is \(quantization) and combined rows are"
+                    + " \(effectiveCombineElementType); only bf16 is quantized: set"
+                    + " combineElementType to bfloat16, or quantization to none")
+        }
+        guard kernelType != .intraNode || combineInput == .external else {
+            throw MoriError(
+                .invalidConfiguration,
+                "quantization is \(quantization) and combineInput registered: intranode's peers read"
+                    + " that buffer in place, so nothing is sent that could be quantized; set"
+                    + " combineInput to external, or quantization to none")
         }
     }
 
@@ -181,6 +208,8 @@ extension EPDispatchCombineConfig {
             ("expertCount", expertCount.map(String.init) ?? "nil"),
             ("expertsPerToken", "\(expertsPerToken)"),
             ("combineInput", "\(combineInput)"),
+            ("quantization", "\(quantization)"),
+            ("quantizationBlock", "\(quantizationBlock)"),
             ("kernelType", "\(kernelType)"),
             ("devicesPerNode", "\(devicesPerNode)"),
             ("queuePairsPerPeer", "\(queuePairsPerPeer)"),

@@ -64,6 +64,14 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
     ///
     /// The corresponding Python name is `use_external_inp_buf`.
     public var combineInput: CombineInput
+    /// What combine sends in place of bf16 rows.
+    ///
+    /// The corresponding Python name is `quant_type`.
+    public var quantization: CombineQuantization
+    /// Elements that share a scale: 32, 64, 128 or 256.
+    ///
+    /// The last block of a row may be shorter.
+    public var quantizationBlock: Int
     /// Which kernels move the tokens.
     ///
     /// The corresponding Python name is `kernel_type`.
@@ -99,6 +107,8 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
         expertsPerToken: Int,
         launch: LaunchConfiguration = LaunchConfiguration(),
         combineInput: CombineInput = .external,
+        quantization: CombineQuantization = .none,
+        quantizationBlock: Int = 128,
         kernelType: KernelType = .intraNode,
         devicesPerNode: Int = 8,
         queuePairsPerPeer: Int = 1,
@@ -121,6 +131,8 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
         self.expertsPerToken = expertsPerToken
         self.launch = launch
         self.combineInput = combineInput
+        self.quantization = quantization
+        self.quantizationBlock = quantizationBlock
         self.kernelType = kernelType
         self.devicesPerNode = devicesPerNode
         self.queuePairsPerPeer = queuePairsPerPeer

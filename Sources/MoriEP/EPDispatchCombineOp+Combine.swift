@@ -91,11 +91,31 @@ extension EPDispatchCombineOp {
                     elementType: .float32) : nil)
     }
 
+    /// Checks that what is to be quantized can be.
+    private func checkQuantization(
+        of output: DeviceTensor, input: CombineInput
+    ) throws(MoriError) {
+        guard config.quantization != .none else { return }
+        guard output.elementType == .bfloat16 else {
+            throw MoriError(
+                .invalidArgument,
+                "expertOutput is \(output); with quantization \(config.quantization) legal is bf16")
+        }
+        guard config.kernelType != .intraNode || input == .external else {
+            throw MoriError(
+                .invalidArgument,
+                "input is registered and quantization \(config.quantization): intranode's peers read"
+                    + " that buffer in place, so nothing is sent that could be quantized; combine with"
+                    + " input: .external")
+        }
+    }
+
     private func validateCombine(
         _ output: DeviceTensor, weights: DeviceTensor?, input: CombineInput, slot: Int
     ) throws(MoriError) {
         try checkRows("expertOutput", output)
         try checkCombineRow(elementType: output.elementType, hiddenDim: output.shape[1])
+        try checkQuantization(of: output, input: input)
         if let weights {
             try checkRows("weights", weights)
             try check(

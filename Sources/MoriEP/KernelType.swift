@@ -71,6 +71,28 @@ public enum ReceiveOverflow: String, Hashable, Sendable, Codable, CaseIterable,
     public var description: String { rawValue }
 }
 
+/// What combine sends in place of bf16 rows.
+///
+/// The expert's output and the sums stay bf16. InterNodeV1 and InterNodeV1LL quantize what travels
+/// between nodes only, each node's sum once, from fp32; the others every row.
+///
+/// The corresponding Python name is `quant_type`.
+public enum CombineQuantization: String, Hashable, Sendable, Codable, CaseIterable,
+    CustomStringConvertible
+{
+    /// The rows themselves.
+    case none
+    /// OCP E4M3 without scales: a finite magnitude above 448 becomes 448, an infinity a NaN.
+    case fp8DirectCast = "fp8_direct_cast"
+    /// OCP E4M3 with an fp32 scale a block.
+    case fp8Blockwise = "fp8_blockwise"
+    /// OCP E2M1, two in a byte, with an fp32 scale a block.
+    case fp4Blockwise = "fp4_blockwise"
+
+    /// The name in tuning rules and in JSON.
+    public var description: String { rawValue }
+}
+
 /// How a kernel's work is laid out on the device.
 public struct LaunchConfiguration: Hashable, Sendable, Codable, CustomStringConvertible {
     /// Blocks of the grid, 1 or more.

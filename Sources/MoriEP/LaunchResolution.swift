@@ -54,7 +54,7 @@ extension EPDispatchCombineOp {
         LaunchWorkload(
             elementType: combine.elementType.rawValue, tokenCount: combine.tokenCount,
             hiddenDim: combine.hiddenDim, expertsPerToken: config.expertsPerToken,
-            isZeroCopy: !combine.isExternal)
+            isZeroCopy: !combine.isExternal, quantization: config.quantization.rawValue)
     }
 
     /// The largest call of a verb.
@@ -66,7 +66,8 @@ extension EPDispatchCombineOp {
         return LaunchWorkload(
             elementType: type.rawValue, tokenCount: tokenCount ?? config.maxInputTokensPerRank,
             hiddenDim: config.hiddenDim, expertsPerToken: config.expertsPerToken,
-            isZeroCopy: isCombine && config.combineInput == .registered)
+            isZeroCopy: isCombine && config.combineInput == .registered,
+            quantization: isCombine ? config.quantization.rawValue : "none")
     }
 
     private func resolve(

@@ -1,4 +1,4 @@
-// Python names of the standard MoE layout, and of what this version does not have yet. See Renamed.swift.
+// Python names of the standard MoE layout and of quantization. See Renamed.swift.
 
 extension EPDispatchCombineOp {
     /// Renamed to `dispatchStandardMoE(_:weights:scales:indices:into:launch:timeout:on:)`.
@@ -36,8 +36,8 @@ extension EPDispatchCombineOp {
 }
 
 extension EPDispatchCombineConfig {
-    /// Not yet; it will be quantization.
-    @available(*, unavailable, message: "not yet; it will be quantization")
+    /// Renamed to `quantization`.
+    @available(*, unavailable, renamed: "quantization")
     public var quant_type: String {
         get { onlyRenamed() }
         set { onlyRenamed() }

@@ -31,8 +31,8 @@ import Testing
     /// What a framework's own code may rely on: no padding that a compiler could place otherwise.
     @Test func fieldsLieWhereTheHeaderPutsThem() throws {
         #expect(MemoryLayout<moriep_memory_handle>.size == 128)
-        #expect(MemoryLayout<moriep_shape>.offset(of: \.dispatch_row_bytes) == 64)
-        #expect(MemoryLayout<moriep_shape>.size == 88)
+        #expect(MemoryLayout<moriep_shape>.offset(of: \.dispatch_row_bytes) == 72)
+        #expect(MemoryLayout<moriep_shape>.size == 96)
         #expect(MemoryLayout<moriep_call>.size == 40)
         #expect(MemoryLayout<moriep_launch>.size == 16)
         #expect(MemoryLayout<moriep_control>.offset(of: \.received_count) == 12)

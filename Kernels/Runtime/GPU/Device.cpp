@@ -157,16 +157,16 @@ moriep_status residentBlocks(int32_t device,
     int32_t units = 0;
     MORI_TRY(computeUnits(device, &units));
     int32_t least = INT32_MAX;
-    for (const bool isOrdered : {false, true}) {
-        const Launches all = launchesOf(kernelType, verb, isOrdered);
+    for (const bool special : {false, true}) {
+        const Launches all = launchesOf(kernelType, verb, {special, special});
         for (int number = 0; number < all.count; ++number) {
             const Launch& step = all.launches[number];
             if (step.size == LaunchSize::oneWarp) continue;
-            for (int32_t type = 0; type < (step.sums ? kElementTypes : 1); ++type) {
+            for (int32_t variant = 0; variant < step.variantCount(); ++variant) {
                 int blocks = 0;
                 GPU_TRY(OccupancyMaxActiveBlocksPerMultiprocessor,
                         &blocks,
-                        kernelAddress(step.kernelFor(type)),
+                        kernelAddress(step.variant(variant)),
                         warpsPerBlock * lanesPerWarp(),
                         shared);
                 least = std::min(least, blocks * units);

@@ -25,6 +25,11 @@
 #define MORI_SUM(type, Element, number, name, verb, function) \
     MORI_READING_GRID(name##_##type, verb, function<Element>)
 #define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_SUM, name, verb, function)
+#define MORI_WIRE(type, Wire, name, verb, ...) \
+    MORI_READING_GRID(name##_##type, verb, MORI_WITH_WIRE(Wire, __VA_ARGS__))
+// function<Wire>, or function<BFloat16, Wire> where the line names an element type.
+#define MORI_WITH_WIRE(Wire, function, ...) function<__VA_ARGS__ __VA_OPT__(, ) Wire>
+#define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE, name, verb, __VA_ARGS__)
 #include "Runtime/GPU/Kernels.inc"
 
 namespace mori::gpu {
@@ -43,7 +48,11 @@ constexpr Launch grid(Kernel kernel, int32_t half, LaunchSize size = kGrid) {
 }
 /// `kernel` is that of the first element type.
 constexpr Launch sums(Kernel kernel, int32_t half, LaunchSize size = kGrid) {
-    return {kernel, size, half, true};
+    return {kernel, size, half, Variants::elements};
+}
+/// `kernel` is that of the first type that rows are quantized to.
+constexpr Launch wires(Kernel kernel, int32_t half, LaunchSize size = kGrid) {
+    return {kernel, size, half, Variants::wires};
 }
 
 constexpr Launch kIntraNodeDispatch[] = {
@@ -90,6 +99,25 @@ constexpr Launch kInterNodeCombine[] = {
     sums(Kernel::internode_combine_reduce_bfloat16, kReceive),
 };
 
+constexpr Launch kIntraNodeCombineQuantized[] = {
+    wires(Kernel::intranode_combine_send_quantized_float8_e4m3, kSend),
+    one(Kernel::intranode_combine_wait, kReceive),
+    wires(Kernel::intranode_combine_reduce_quantized_float8_e4m3, kReceive),
+};
+constexpr Launch kV1CombineQuantized[] = {
+    grid(Kernel::internodev1_combine_send, kSend),
+    one(Kernel::internodev1_combine_wait, kReceive),
+    wires(Kernel::internodev1_combine_forward_quantized_float8_e4m3, kReceive, kRDMAGrid),
+    grid(Kernel::internodev1_combine_own_bfloat16, kReceive),
+    one(Kernel::internodev1_combine_receive, kReceive),
+    wires(Kernel::internodev1_combine_reduce_quantized_float8_e4m3, kReceive),
+};
+constexpr Launch kInterNodeCombineQuantized[] = {
+    wires(Kernel::internode_combine_send_quantized_float8_e4m3, kSend),
+    one(Kernel::internode_combine_receive, kReceive),
+    wires(Kernel::internode_combine_reduce_quantized_float8_e4m3, kReceive),
+};
+
 constexpr Launch kReceived[] = {
     grid(Kernel::standardmoe_count_experts, kSend),
     grid(Kernel::standardmoe_pack_experts, kSend),
@@ -103,17 +131,21 @@ constexpr Launches all(const Launch (&launches)[count]) {
 
 }  // namespace
 
-Launches launchesOf(int32_t kernelType, int32_t verb, bool isOrdered) {
+Launches launchesOf(int32_t kernelType, int32_t verb, LaunchChoice choice) {
     if (verb == MORIEP_VERB_RECEIVED) return all(kReceived);
     moriep_shape shape{};
     shape.kernel_type = kernelType;
-    const bool dispatches = verb == MORIEP_VERB_DISPATCH;
-    if (isV1(shape)) return dispatches ? all(kV1Dispatch) : all(kV1Combine);
-    if (hasRankSections(shape)) {
-        return dispatches ? all(kInterNodeDispatch) : all(kInterNodeCombine);
+    if (verb == MORIEP_VERB_DISPATCH) {
+        if (isV1(shape)) return all(kV1Dispatch);
+        if (hasRankSections(shape)) return all(kInterNodeDispatch);
+        return choice.isOrdered ? all(kIntraNodeDispatchOrdered) : all(kIntraNodeDispatch);
     }
-    if (!dispatches) return all(kIntraNodeCombine);
-    return isOrdered ? all(kIntraNodeDispatchOrdered) : all(kIntraNodeDispatch);
+    const bool quantizes = choice.isQuantized;
+    if (isV1(shape)) return quantizes ? all(kV1CombineQuantized) : all(kV1Combine);
+    if (hasRankSections(shape)) {
+        return quantizes ? all(kInterNodeCombineQuantized) : all(kInterNodeCombine);
+    }
+    return quantizes ? all(kIntraNodeCombineQuantized) : all(kIntraNodeCombine);
 }
 
 const void* kernelAddress(Kernel kernel) {
@@ -126,6 +158,8 @@ const void* kernelAddress(Kernel kernel) {
 #define MORI_READING_GRID(name, verb, function) MORI_ADDRESS(name)
 #define MORI_SUM_ADDRESS(type, Element, number, name) MORI_ADDRESS(name##_##type)
 #define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_SUM_ADDRESS, name)
+#define MORI_WIRE_ADDRESS(type, Wire, name) MORI_ADDRESS(name##_##type)
+#define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE_ADDRESS, name)
 #include "Runtime/GPU/Kernels.inc"
         case Kernel::count:
             break;

@@ -17,8 +17,11 @@ enum class Kernel : int32_t {
 #define MORI_READING_GRID(name, verb, function) name,
 #define MORI_ENUMERATOR(type, Element, number, name) name##_##type,
 #define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_ENUMERATOR, name)
+#define MORI_WIRE_ENUMERATOR(type, Wire, name) name##_##type,
+#define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE_ENUMERATOR, name)
 #include "Runtime/GPU/Kernels.inc"
 #undef MORI_ENUMERATOR
+#undef MORI_WIRE_ENUMERATOR
     count,
 };
 
@@ -29,16 +32,35 @@ enum class LaunchSize {
     rdmaGrid,  ///< as many blocks as were asked for the network, where that was said
 };
 
+/// Of what there is a kernel for each.
+enum class Variants { none, elements, wires };
+
+/// What chooses the launches of a verb besides the kernel type.
+struct LaunchChoice {
+    bool isOrdered = false;    ///< dispatch: in a fixed order of reception
+    bool isQuantized = false;  ///< combine: bf16 rows travel in a narrow type
+};
+
 /// One launch of a verb.
 struct Launch {
-    Kernel kernel;  ///< of the first element type, where there is one for each
+    Kernel kernel;  ///< the first, where there are several
     LaunchSize size;
-    int32_t half;       ///< moriep_half
-    bool sums = false;  ///< one kernel for each element type
+    int32_t half;  ///< moriep_half
+    Variants variants = Variants::none;
 
-    /// The kernel for rows of a moriep_element_type.
-    Kernel kernelFor(int32_t elementType) const {
-        return sums ? static_cast<Kernel>(static_cast<int32_t>(kernel) + elementType) : kernel;
+    int32_t variantCount() const {
+        return variants == Variants::elements ? kElementTypes
+               : variants == Variants::wires  ? kWires
+                                              : 1;
+    }
+    Kernel variant(int32_t number) const {
+        return static_cast<Kernel>(static_cast<int32_t>(kernel) + number);
+    }
+    /// The kernel for rows of a moriep_element_type, sent by a moriep_quantization.
+    Kernel kernelFor(int32_t elementType, int32_t quantization) const {
+        return variant(variants == Variants::elements ? elementType
+                       : variants == Variants::wires  ? wireOf(quantization)
+                                                      : 0);
     }
 };
 
@@ -47,9 +69,8 @@ struct Launches {
     const Launch* launches;
     int count;
 };
-/// `isOrdered`: of a dispatch in a fixed order of reception. Of MORIEP_VERB_RECEIVED: one launch
-/// for each moriep_received_work, of which a call runs one.
-Launches launchesOf(int32_t kernelType, int32_t verb, bool isOrdered);
+/// Of MORIEP_VERB_RECEIVED: one launch for each moriep_received_work, of which a call runs one.
+Launches launchesOf(int32_t kernelType, int32_t verb, LaunchChoice choice);
 
 /// The runtime's name for a kernel.
 const void* kernelAddress(Kernel kernel);

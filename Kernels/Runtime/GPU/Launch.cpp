@@ -72,25 +72,26 @@ moriep_status launchKernel(moriep_stream* stream,
 template <class Arguments>
 moriep_status launchVerb(moriep_stream* stream,
                          int32_t verb,
-                         bool isOrdered,
+                         LaunchChoice choice,
                          const Arguments& arguments) {
     GPU_USE_DEVICE(stream->device);
     const moriep_launch& launch = arguments.launch;
     uint64_t shared = 0;
     MORI_TRY(checkLaunch(stream->device, verb, arguments.op, launch, &shared));
-    const Launches all = launchesOf(arguments.op.shape.kernel_type, verb, isOrdered);
+    const Launches all = launchesOf(arguments.op.shape.kernel_type, verb, choice);
     for (int number = 0; number < all.count; ++number) {
         const Launch& step = all.launches[number];
         if ((step.half & arguments.half) == 0) continue;
         const bool isGrid = step.size != LaunchSize::oneWarp;
         const bool isRDMA = step.size == LaunchSize::rdmaGrid && launch.rdma_blocks > 0;
         const int32_t blocks = isRDMA ? launch.rdma_blocks : launch.blocks;
-        MORI_TRY(launchKernel(stream,
-                              step.kernelFor(arguments.call.element_type),
-                              isGrid ? blocks : 1,
-                              isGrid ? launch.warps_per_block : 1,
-                              isGrid ? shared : 0,
-                              arguments));
+        MORI_TRY(
+            launchKernel(stream,
+                         step.kernelFor(arguments.call.element_type, arguments.call.quantization),
+                         isGrid ? blocks : 1,
+                         isGrid ? launch.warps_per_block : 1,
+                         isGrid ? shared : 0,
+                         arguments));
     }
     return MORIEP_SUCCESS;
 }
@@ -100,7 +101,7 @@ moriep_status launchVerb(moriep_stream* stream,
 moriep_status dispatch(moriep_stream* stream, const moriep_dispatch_arguments* arguments) {
     // A replayed round has its order already.
     const bool isOrdered = arguments->op.shape.is_ordered != 0 && arguments->call.replays == 0;
-    return launchVerb(stream, MORIEP_VERB_DISPATCH, isOrdered, *arguments);
+    return launchVerb(stream, MORIEP_VERB_DISPATCH, {isOrdered, false}, *arguments);
 }
 
 moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arguments) {
@@ -108,7 +109,15 @@ moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arg
     if (!isElementType(type)) {
         return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", type);
     }
-    return launchVerb(stream, MORIEP_VERB_COMBINE, false, *arguments);
+    if (!isQuantization(arguments->call.quantization, type)) {
+        return fail(MORIEP_NOT_SUPPORTED,
+                    0,
+                    "quantization %d of element type %d",
+                    arguments->call.quantization,
+                    type);
+    }
+    const bool quantizes = arguments->call.quantization != MORIEP_QUANTIZATION_NONE;
+    return launchVerb(stream, MORIEP_VERB_COMBINE, {false, quantizes}, *arguments);
 }
 
 moriep_status received(moriep_stream* stream, const moriep_received_arguments* arguments) {
@@ -119,16 +128,17 @@ moriep_status received(moriep_stream* stream, const moriep_received_arguments* a
     const moriep_launch& launch = arguments->launch;
     uint64_t shared = 0;
     MORI_TRY(checkLaunch(stream->device, MORIEP_VERB_RECEIVED, arguments->op, launch, &shared));
-    const Launches all = launchesOf(arguments->op.shape.kernel_type, MORIEP_VERB_RECEIVED, false);
+    const Launches all = launchesOf(arguments->op.shape.kernel_type, MORIEP_VERB_RECEIVED, {});
     if (arguments->work < 0 || arguments->work >= all.count) {
         return fail(MORIEP_INVALID_ARGUMENT, 0, "work %d", arguments->work);
     }
-    return launchKernel(stream,
-                        all.launches[arguments->work].kernelFor(arguments->element_type),
-                        launch.blocks,
-                        launch.warps_per_block,
-                        shared,
-                        *arguments);
+    return launchKernel(
+        stream,
+        all.launches[arguments->work].kernelFor(arguments->element_type, MORIEP_QUANTIZATION_NONE),
+        launch.blocks,
+        launch.warps_per_block,
+        shared,
+        *arguments);
 }
 
 }  // namespace mori::gpu

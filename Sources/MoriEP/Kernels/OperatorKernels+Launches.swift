@@ -117,6 +117,7 @@ extension OperatorKernels {
         arguments.launch = call.launch.raw
         arguments.call = record(call)
         arguments.call.external_input = isExternal ? 1 : 0
+        arguments.call.quantization = shape.quantization
         arguments.signature = signature(arguments.call)
         arguments.input_rows = Int32(clamping: inputRows)
         arguments.row_bytes = Int64(call.elementType.byteCount(of: call.hiddenDim))
@@ -141,14 +142,20 @@ extension OperatorKernels {
         return record
     }
 
-    /// 8 bits over everything in a call that ranks must agree on: FNV-1a, then murmur3's finalizer,
-    /// without which calls that differ a little often share their folded bits.
+    /// 8 bits over everything in a call that ranks must agree on.
+    ///
+    /// Types and switches have 112 combinations, so calls that differ in these only never share their
+    /// bits; the hidden size is hashed (FNV-1a, then murmur3's finalizer, without which sizes that
+    /// differ a little often share theirs), so calls that differ in it do once in 256. The rest is the
+    /// configuration's, which was compared in full.
     private func signature(_ call: moriep_call) -> UInt32 {
+        let switches: [(value: Int32, count: UInt32)] = [
+            (call.element_type, 7), (call.has_weights, 2), (call.external_input, 2),
+            (call.scale_bytes == 0 ? 0 : 1, 2), (call.replays, 2),
+        ]
+        let number = switches.reduce(UInt32(0)) { $0 * $1.count + UInt32($1.value) }
         var hash: UInt32 = 0x811C_9DC5
-        for field in [
-            call.verb, call.element_type, call.hidden, call.top_k, call.scale_bytes,
-            call.has_weights, call.external_input, call.replays,
-        ] {
+        for field in [call.verb, call.hidden] {
             for shift in stride(from: 0, to: 32, by: 8) {
                 hash ^= (UInt32(bitPattern: field) >> UInt32(shift)) & 0xFF
                 hash = hash &* 0x0100_0193
@@ -156,7 +163,7 @@ extension OperatorKernels {
         }
         hash = (hash ^ hash >> 16) &* 0x85EB_CA6B
         hash = (hash ^ hash >> 13) &* 0xC2B2_AE35
-        return (hash ^ hash >> 16) & 0xFF
+        return ((hash ^ hash >> 16) &+ number) & 0xFF
     }
 
     /// Blocks of a verb that can be resident at once with so many warps each.
@@ -177,6 +184,19 @@ extension LaunchConfiguration {
         raw.warps_per_block = Int32(warpsPerBlock)
         raw.rdma_blocks = Int32(rdmaBlocks)
         return raw
+    }
+}
+
+extension CombineQuantization {
+    var raw: Int32 {
+        let value =
+            switch self {
+            case .none: MORIEP_QUANTIZATION_NONE
+            case .fp8DirectCast: MORIEP_QUANTIZATION_FP8_DIRECT_CAST
+            case .fp8Blockwise: MORIEP_QUANTIZATION_FP8_BLOCKWISE
+            case .fp4Blockwise: MORIEP_QUANTIZATION_FP4_BLOCKWISE
+            }
+        return Int32(value.rawValue)
     }
 }
 

@@ -47,6 +47,8 @@ final class OperatorKernels: Sendable {
         // InterNode and AsyncLL receive in this order in any case.
         shape.is_ordered = config.receiveOrder == .source && config.kernelType == .intraNode ? 1 : 0
         shape.overflow_fails = config.overflow == .fail ? 1 : 0
+        shape.quantization = config.quantization.raw
+        shape.quantization_block = Int32(config.quantizationBlock)
         shape.dispatch_row_bytes = Int64(config.dispatchRowByteCount)
         shape.combine_row_bytes = Int64(config.combineRowByteCount)
         shape.scale_bytes = Int64(config.scaleRowByteCount)

@@ -23,6 +23,7 @@ func swiftConfiguration() -> EPDispatchCombineConfig {
     config.launch.warpsPerBlock = 8
     config.combineInput = .external
     config.combineInput = .registered
+    config.quantization = .fp8Blockwise
     config.devicesPerNode = 8
     config.queuePairsPerPeer = 1
     _ = config.maxReceivedTokens(worldSize: 8)

@@ -135,43 +135,43 @@ void dispatchInterNode(DispatchLaunches& launches) {
     }
 }
 
-template <class Element>
+template <class Element, class Wire>
 void combineIntraNode(CombineLaunches& launches) {
-    if (launches.has(MORIEP_HALF_SEND)) launches.grid(intranode::combineSend);
+    if (launches.has(MORIEP_HALF_SEND)) launches.grid(intranode::combineSend<Wire>);
     if (launches.has(MORIEP_HALF_RECEIVE)) {
         launches.oneWarp(intranode::combineWait);
-        launches.grid(intranode::combineReduce<Element>);
+        launches.grid(intranode::combineReduce<Element, Wire>);
     }
 }
 
-template <class Element>
+template <class Element, class Wire>
 void combineInterNodeV1(CombineLaunches& launches) {
     if (launches.has(MORIEP_HALF_SEND)) launches.grid(internodev1::combineSend);
     if (!launches.has(MORIEP_HALF_RECEIVE)) return;
     launches.oneWarp(internodev1::combineWait);
-    launches.rdmaGrid(internodev1::combineForward<Element>);
+    launches.rdmaGrid(internodev1::combineForward<Element, Wire>);
     launches.grid(internodev1::combineOwn<Element>);
     launches.oneWarp(internodev1::combineReceive);
-    launches.grid(internodev1::combineReduce<Element>);
+    launches.grid(internodev1::combineReduce<Element, Wire>);
 }
 
-template <class Element>
+template <class Element, class Wire>
 void combineInterNode(CombineLaunches& launches) {
-    if (launches.has(MORIEP_HALF_SEND)) launches.grid(internode::combineSend);
+    if (launches.has(MORIEP_HALF_SEND)) launches.grid(internode::combineSend<Wire>);
     if (launches.has(MORIEP_HALF_RECEIVE)) {
         launches.oneWarp(internode::combineReceive);
-        launches.grid(internode::combineReduce<Element>);
+        launches.grid(internode::combineReduce<Element, Wire>);
     }
 }
 
-template <class Element>
+template <class Element, class Wire>
 void combineRows(CombineLaunches& launches, const moriep_shape& shape) {
     if (isV1(shape)) {
-        combineInterNodeV1<Element>(launches);
+        combineInterNodeV1<Element, Wire>(launches);
     } else if (hasRankSections(shape)) {
-        combineInterNode<Element>(launches);
+        combineInterNode<Element, Wire>(launches);
     } else {
-        combineIntraNode<Element>(launches);
+        combineIntraNode<Element, Wire>(launches);
     }
 }
 
@@ -203,6 +203,13 @@ moriep_status checkDispatch(const moriep_dispatch_arguments& arguments) {
 moriep_status checkCombine(const moriep_combine_arguments& arguments) {
     const int32_t type = arguments.call.element_type;
     if (!isElementType(type)) return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", type);
+    if (!isQuantization(arguments.call.quantization, type)) {
+        return fail(MORIEP_NOT_SUPPORTED,
+                    0,
+                    "quantization %d of element type %d",
+                    arguments.call.quantization,
+                    type);
+    }
     return checkLaunch(arguments.op, arguments.launch, MORIEP_VERB_COMBINE);
 }
 
@@ -249,10 +256,16 @@ void runCombine(GridRunner& grid, const moriep_combine_arguments& arguments) try
     const moriep_shape& shape = arguments.op.shape;
     const int64_t tokens = Operator(arguments.op).control()->token_count;
     CombineLaunches launches(grid, arguments, outgrowsCache(shape, tokens, arguments.row_bytes));
+    if (arguments.call.quantization == MORIEP_QUANTIZATION_FP4_BLOCKWISE) {
+        return combineRows<BFloat16, Float4E2M1>(launches, shape);
+    }
+    if (arguments.call.quantization != MORIEP_QUANTIZATION_NONE) {
+        return combineRows<BFloat16, Float8E4M3>(launches, shape);
+    }
     switch (arguments.call.element_type) {
 #define MORI_COMBINE(type, Element, number, ...) \
     case number:                                 \
-        return combineRows<Element>(launches, shape);
+        return combineRows<Element, Plain>(launches, shape);
         MORI_FOR_ELEMENTS(MORI_COMBINE)
 #undef MORI_COMBINE
     }

@@ -1,0 +1,67 @@
+/// How combine's rows travel when they are quantized, from the definition: a block of elements has one
+/// scale, its largest magnitude over the narrow type's; elements are rounded to a multiple of it. An infinity is no such number: fp8 makes it a NaN.
+public struct QuantizedWire: Sendable {
+    /// The narrow type.
+    public let table: NarrowTable
+    /// Elements that share a scale; nil: there are no scales.
+    public let block: Int?
+
+    /// Describes a wire.
+    public init(_ table: NarrowTable, block: Int?) {
+        self.table = table
+        self.block = block
+    }
+
+    /// What is read of a row that was sent.
+    public func passed(_ row: [Float]) -> [Float] {
+        guard let block else {
+            return row.map { $0.isInfinite && table.nan != nil ? .nan : table.round($0) }
+        }
+        var result: [Float] = []
+        for begin in stride(from: 0, to: row.count, by: block) {
+            let part = row[begin..<min(row.count, begin + block)]
+            let most = part.reduce(Float(0)) { $1.isFinite ? max($0, $1.magnitude) : $0 }
+            let scale = most / table.largest
+            let isNormal = scale >= Float.leastNormalMagnitude
+            let inverse = isNormal ? table.largest / most : 0
+            result += part.map { value in
+                if value.isInfinite, table.nan != nil { return .nan }
+                return table.round(value * inverse) * (isNormal ? scale : 0)
+            }
+        }
+        return result
+    }
+}
+
+extension Oracle {
+    /// The combined row of a token whose rows travel quantized.
+    ///
+    /// Without nodes every rank's row does. With nodes each other node's sum does, from fp32; the own
+    /// node's is rounded to the combined type as ever.
+    public func combinedRow(rank: Int, token: Int, through wire: QuantizedWire) -> [Float] {
+        let experts = workload.expertRow(rank: rank, token: token)
+        let weights = workload.weightRow(rank: rank, token: token)
+        let ranks = destinations(rank: rank, token: token)
+        let row = workload.tokenRow(rank: rank, token: token).map(round)
+        let terms = ranks.map { receiver -> [Float] in
+            let factor = rankFactor(receiver, experts: experts, weights: weights)
+            return row.map { expertOutput($0, factor: factor) }
+        }
+        var total = [Float](repeating: 0, count: row.count)
+        func add(_ other: [Float], to sum: inout [Float]) {
+            for column in sum.indices { sum[column] += other[column] }
+        }
+        guard case .nodes(let nodes) = sums else {
+            for term in terms { add(wire.passed(term), to: &total) }
+            return total.map(combineRound)
+        }
+        for part in sums.parts(of: ranks) {
+            var sum = [Float](repeating: 0, count: row.count)
+            for place in part { add(terms[place], to: &sum) }
+            let isOwn = nodes.node(of: ranks[part.lowerBound]) == nodes.node(of: rank)
+            // A token that went nowhere else is finished at home.
+            add(isOwn ? sum.map(combineRound) : wire.passed(sum), to: &total)
+        }
+        return total.map(combineRound)
+    }
+}
