@@ -141,12 +141,16 @@ struct Float8E4M3 : SingleValue<Float8E4M3, uint8_t> {
     }
 
     static MORI_SHARED Storage round(float value) {
+        return value != value ? Storage((bitsOf(value) >> 24 & Bits::kSign) | kNaN)
+                              : roundNumber(value);
+    }
+    /// Of what is no NaN.
+    static MORI_SHARED Storage roundNumber(float value) {
         const uint32_t bits = bitsOf(value);
         const uint32_t magnitude = bits & 0x7FFFFFFFu;
-        const uint32_t rounded = Bits::round(magnitude);
-        // 464 and more would round to what is the NaN.
-        const uint32_t finite = magnitude < bitsOf(464.0f) && rounded < 0x7Eu ? rounded : 0x7Eu;
-        return Storage((bits >> 24 & Bits::kSign) | (magnitude > 0x7F800000u ? 0x7Fu : finite));
+        // More would round to what is the NaN.
+        const uint32_t finite = magnitude < bitsOf(kMost) ? Bits::round(magnitude) : 0x7Eu;
+        return Storage((bits >> 24 & Bits::kSign) | finite);
     }
 };
 
@@ -163,11 +167,13 @@ struct Float8E4M3FNUZ : SingleValue<Float8E4M3FNUZ, uint8_t> {
     }
 
     static MORI_SHARED Storage round(float value) {
+        return value != value ? kNaN : roundNumber(value);
+    }
+    /// Of what is no NaN.
+    static MORI_SHARED Storage roundNumber(float value) {
         const uint32_t bits = bitsOf(value);
         const uint32_t magnitude = bits & 0x7FFFFFFFu;
-        if (magnitude > 0x7F800000u) return kNaN;
-        const uint32_t rounded = Bits::round(magnitude);
-        const uint32_t finite = magnitude < bitsOf(kMost) ? rounded : 0x7Fu;
+        const uint32_t finite = magnitude < bitsOf(kMost) ? Bits::round(magnitude) : 0x7Fu;
         return Storage(finite == 0 ? 0 : (bits >> 24 & Bits::kSign) | finite);
     }
 };
@@ -219,6 +225,7 @@ struct Float4E2M1 {
         const uint32_t finite = magnitude < bitsOf(kMost) ? Bits::round(magnitude) : 7u;
         return (bits >> 28 & Bits::kSign) | finite;
     }
+    static MORI_SHARED uint32_t roundNumber(float value) { return round(value); }
 
     static MORI_SHARED void add(float* sums, Storage entry) {
         sums[0] += widen(entry & 0xFu);

@@ -22,11 +22,23 @@
 #define MORI_FOR_WIRES(f, ...) \
     f(float8_e4m3, Float8E4M3, __VA_ARGS__) \
     f(float4_e2m1, Float4E2M1, __VA_ARGS__)
+
+// f(name, the type, moriep_element_type, ...) for those that dispatch quantizes bf16 to, in the order
+// of `castOf`.
+#define MORI_FOR_CASTS(f, ...) \
+    f(float8_e4m3, Float8E4M3, MORIEP_FLOAT8_E4M3, __VA_ARGS__) \
+    f(float8_e4m3fnuz, Float8E4M3FNUZ, MORIEP_FLOAT8_E4M3FNUZ, __VA_ARGS__)
 // clang-format on
 
 namespace mori {
 
-/// The place in that list of a moriep_quantization that is not NONE.
+/// The place in that list of a moriep_element_type; -1: dispatch does not quantize to it.
+inline int32_t castOf(int32_t elementType) {
+    return elementType == MORIEP_FLOAT8_E4M3 ? 0 : elementType == MORIEP_FLOAT8_E4M3FNUZ ? 1 : -1;
+}
+constexpr int32_t kCasts = 2;
+
+/// The place in its list of a moriep_quantization that is not NONE.
 inline int32_t wireOf(int32_t quantization) {
     return quantization == MORIEP_QUANTIZATION_FP4_BLOCKWISE ? 1 : 0;
 }

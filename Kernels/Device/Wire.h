@@ -14,17 +14,23 @@ constexpr int kUnitElements = 8;
 
 /// How rows are quantized.
 struct WireFormat {
-    int64_t elements;  ///< of a row
-    int block;         ///< elements of a block: a power of two, 32 to 256
+    int elements;  ///< of a row
+    int block;     ///< elements of a block: a power of two, 32 to 256
     bool hasScales;
-    uint64_t scales;  ///< where the fp32 scales begin in a row of the wire
+    uint32_t scales;  ///< where the fp32 scales begin in a row of the wire
 
-    MORI_SHARED int blocks() const { return static_cast<int>((elements + block - 1) / block); }
+    MORI_SHARED int blocks() const { return (elements + block - 1) / block; }
     /// Elements of a unit: less than kUnitElements at the end of a row only.
-    MORI_SHARED int inUnit(int64_t unit) const {
-        const int64_t left = elements - unit * kUnitElements;
-        return left < kUnitElements ? static_cast<int>(left) : kUnitElements;
+    MORI_SHARED int inUnit(int unit) const {
+        const int left = elements - unit * kUnitElements;
+        return left < kUnitElements ? left : kUnitElements;
     }
+};
+
+/// Consecutive units of a row. (32 bits: with 64 these and their like fill AMD's scalar registers.)
+struct Units {
+    int begin;
+    int end;
 };
 
 /// The scale of one block, and what its elements are multiplied by.
@@ -53,10 +59,9 @@ struct BlockScale {
     /// An element as the wire has it. An infinity is no number of the block: fp8 makes it a NaN.
     template <class Wire>
     MORI_SHARED uint32_t quantize(float value) const {
-        const bool isInfinite = (bitsOf(value) & 0x7FFFFFFFu) == 0x7F800000u;
-        const float scaled =
-            Wire::kValues == 1 && isInfinite ? floatOf(0x7FC00000u) : value * inverse;
-        return static_cast<uint32_t>(Wire::round(scaled));
+        const bool isFinite = (bitsOf(value) & 0x7FFFFFFFu) < 0x7F800000u;
+        const uint32_t rounded = static_cast<uint32_t>(Wire::roundNumber(value * inverse));
+        return isFinite || Wire::kValues > 1 ? rounded : static_cast<uint32_t>(Wire::kNaN);
     }
 };
 

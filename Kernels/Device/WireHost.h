@@ -12,10 +12,10 @@ namespace machine {
 /// The most elements of a block.
 constexpr int kMaxBlock = 256;
 
-inline float plainElement(uint64_t row, int64_t element) {
+inline float plainElement(uint64_t row, int element) {
     return BFloat16::widen(pointer<const uint16_t>(row)[element]);
 }
-inline char* scaleBytes(uint64_t row, const WireFormat& format, int64_t block) {
+inline char* scaleBytes(uint64_t row, const WireFormat& format, int block) {
     return pointer<char>(row + format.scales) + block * 4;
 }
 
@@ -23,11 +23,11 @@ inline char* scaleBytes(uint64_t row, const WireFormat& format, int64_t block) {
 /// store(first, count, bytes) and storeScale(block, scale) take what they become.
 template <class Wire, class Load, class Store, class StoreScale>
 void quantizeBlocks(
-    Range units, const WireFormat& format, Load&& load, Store&& store, StoreScale&& storeScale) {
+    Units units, const WireFormat& format, Load&& load, Store&& store, StoreScale&& storeScale) {
     const int64_t end =
         units.end * kUnitElements < format.elements ? units.end * kUnitElements : format.elements;
-    for (int64_t first = units.begin * kUnitElements; first < end; first += format.block) {
-        const int count = static_cast<int>(end - first < format.block ? end - first : format.block);
+    for (int first = units.begin * kUnitElements; first < end; first += format.block) {
+        const int count = end - first < format.block ? end - first : format.block;
         float values[kMaxBlock] = {};
         load(first, count, values);
         BlockScale scale{1, 1};
@@ -57,17 +57,17 @@ void quantizeBlocks(
 
 /// Quantizes units of a bf16 row into a row of the wire.
 template <class Wire>
-void quantizeRow(const Warp&, uint64_t to, uint64_t from, Range units, const WireFormat& format) {
+void quantizeRow(const Warp&, uint64_t to, uint64_t from, Units units, const WireFormat& format) {
     machine::quantizeBlocks<Wire>(
         units,
         format,
-        [&](int64_t first, int count, float* values) {
+        [&](int first, int count, float* values) {
             for (int e = 0; e < count; ++e) values[e] = machine::plainElement(from, first + e);
         },
-        [&](int64_t first, int count, const uint8_t* bytes) {
+        [&](int first, int count, const uint8_t* bytes) {
             std::memcpy(pointer<char>(to) + first / Wire::kValues, bytes, size_t(count));
         },
-        [&](int64_t block, float scale) {
+        [&](int block, float scale) {
             std::memcpy(machine::scaleBytes(to, format, block), &scale, 4);
         });
 }
@@ -79,12 +79,12 @@ void quantizeSum(const Warp&,
                  const PeerRow* rows,
                  int count,
                  const RowBuffer& buffer,
-                 Range units,
+                 Units units,
                  const WireFormat& format) {
     machine::quantizeBlocks<Wire>(
         units,
         format,
-        [&](int64_t first, int elements, float* sums) {
+        [&](int first, int elements, float* sums) {
             for (int at = 0; at < count; ++at) {
                 if (rows[at].base == 0) continue;
                 const uint64_t row = buffer.address(rows[at]);
@@ -93,10 +93,10 @@ void quantizeSum(const Warp&,
                 }
             }
         },
-        [&](int64_t first, int bytes, const uint8_t* from) {
+        [&](int first, int bytes, const uint8_t* from) {
             std::memcpy(pointer<char>(to) + first / Wire::kValues, from, size_t(bytes));
         },
-        [&](int64_t block, float scale) {
+        [&](int block, float scale) {
             std::memcpy(machine::scaleBytes(to, format, block), &scale, 4);
         });
 }
@@ -109,15 +109,15 @@ void quantizeToMany(const Warp&,
                     const RowBuffer& tokens,
                     const RowBuffer& scales,
                     uint64_t from,
-                    Range units,
+                    Units units,
                     const WireFormat& format) {
     machine::quantizeBlocks<Wire>(
         units,
         format,
-        [&](int64_t first, int elements, float* values) {
+        [&](int first, int elements, float* values) {
             for (int e = 0; e < elements; ++e) values[e] = machine::plainElement(from, first + e);
         },
-        [&](int64_t first, int bytes, const uint8_t* values) {
+        [&](int first, int bytes, const uint8_t* values) {
             for (int at = 0; at < count; ++at) {
                 if (rows[at].base == 0) continue;
                 std::memcpy(pointer<char>(tokens.address(rows[at])) + first / Wire::kValues,
@@ -125,7 +125,7 @@ void quantizeToMany(const Warp&,
                             size_t(bytes));
             }
         },
-        [&](int64_t block, float scale) {
+        [&](int block, float scale) {
             for (int at = 0; at < count; ++at) {
                 if (rows[at].base == 0) continue;
                 std::memcpy(pointer<char>(scales.address(rows[at])) + block * 4, &scale, 4);
@@ -144,13 +144,12 @@ void sumWire(const Warp&,
              const RowBuffer& wire,
              int plainAt,
              const RowBuffer& plain,
-             Range units,
+             Units units,
              const WireFormat& format) {
     const int64_t end =
         units.end * kUnitElements < format.elements ? units.end * kUnitElements : format.elements;
-    for (int64_t first = units.begin * kUnitElements; first < end; first += format.block) {
-        const int elements =
-            static_cast<int>(end - first < format.block ? end - first : format.block);
+    for (int first = units.begin * kUnitElements; first < end; first += format.block) {
+        const int elements = end - first < format.block ? end - first : format.block;
         float sums[machine::kMaxBlock] = {};
         for (int at = 0; at < count; ++at) {
             if (rows[at].base == 0) continue;

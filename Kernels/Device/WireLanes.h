@@ -11,7 +11,7 @@ namespace machine {
 /// The first `count` bf16 elements of a unit as fp32; the others 0. `isAligned`: the row allows
 /// 16-byte accesses.
 MORI_DEVICE void loadPlain(
-    uint64_t row, int64_t unit, int count, bool isAligned, float (&values)[kUnitElements]) {
+    uint64_t row, int unit, int count, bool isAligned, float (&values)[kUnitElements]) {
     const uint64_t at = row + static_cast<uint64_t>(unit) * kUnitElements * 2;
     uint64_t halves[2] = {0, 0};
     if (isAligned && count == kUnitElements) {
@@ -31,7 +31,7 @@ MORI_DEVICE void loadPlain(
 }
 
 MORI_DEVICE void storePlain(
-    uint64_t row, int64_t unit, int count, bool isAligned, const float (&values)[kUnitElements]) {
+    uint64_t row, int unit, int count, bool isAligned, const float (&values)[kUnitElements]) {
     const uint64_t at = row + static_cast<uint64_t>(unit) * kUnitElements * 2;
     uint16_t stored[kUnitElements];
 #pragma unroll
@@ -49,7 +49,7 @@ MORI_DEVICE void storePlain(
 }
 
 template <class Wire>
-MORI_DEVICE WireUnit<Wire> loadWire(uint64_t row, int64_t unit, int count, bool isAligned) {
+MORI_DEVICE WireUnit<Wire> loadWire(uint64_t row, int unit, int count, bool isAligned) {
     constexpr int kBytes = WireUnit<Wire>::kBytes;
     const uint64_t at = row + static_cast<uint64_t>(unit) * kBytes;
     WireUnit<Wire> result{};
@@ -68,7 +68,7 @@ MORI_DEVICE WireUnit<Wire> loadWire(uint64_t row, int64_t unit, int count, bool 
 
 template <class Wire>
 MORI_DEVICE void storeWire(
-    uint64_t row, int64_t unit, int count, bool isAligned, const WireUnit<Wire>& values) {
+    uint64_t row, int unit, int count, bool isAligned, const WireUnit<Wire>& values) {
     constexpr int kBytes = WireUnit<Wire>::kBytes;
     const uint64_t at = row + static_cast<uint64_t>(unit) * kBytes;
     if (isAligned && count == kUnitElements) {
@@ -88,10 +88,10 @@ MORI_DEVICE void storeWire(
 /// packed) and storeScale(block, scale) take what they become. The range begins with a block.
 template <class Wire, class Load, class Store, class StoreScale>
 MORI_DEVICE void quantizeUnits(
-    Range units, const WireFormat& format, Load&& load, Store&& store, StoreScale&& storeScale) {
+    Units units, const WireFormat& format, Load&& load, Store&& store, StoreScale&& storeScale) {
     const int lanesPerBlock = format.block / kUnitElements;
-    for (int64_t at = units.begin; at < units.end; at += kLanes) {
-        const int64_t unit = at + lane();
+    for (int at = units.begin; at < units.end; at += kLanes) {
+        const int unit = at + lane();
         const bool exists = unit < units.end;
         const int count = exists ? format.inUnit(unit) : 0;
         float values[kUnitElements] = {};
@@ -119,17 +119,15 @@ MORI_DEVICE void quantizeUnits(
                 keepApart();
             }
             store(unit, count, packed);
-            // 32 bits: GPUs divide 64 by a long subroutine.
-            const int number = static_cast<int>(unit);
-            if (format.hasScales && number % lanesPerBlock == 0) {
-                storeScale(number / lanesPerBlock, scale.scale);
+            if (format.hasScales && unit % lanesPerBlock == 0) {
+                storeScale(unit / lanesPerBlock, scale.scale);
             }
         }
         converge();
     }
 }
 
-MORI_DEVICE float* scaleAt(uint64_t row, const WireFormat& format, int64_t block) {
+MORI_DEVICE float* scaleAt(uint64_t row, const WireFormat& format, int block) {
     return pointer<float>(row + format.scales) + block;
 }
 
@@ -138,19 +136,19 @@ MORI_DEVICE float* scaleAt(uint64_t row, const WireFormat& format, int64_t block
 /// Quantizes units of a bf16 row into a row of the wire.
 template <class Wire>
 MORI_DEVICE void quantizeRow(
-    const Warp&, uint64_t to, uint64_t from, Range units, const WireFormat& format) {
+    const Warp&, uint64_t to, uint64_t from, Units units, const WireFormat& format) {
     const bool fits = (from & 15) == 0;
     const bool aligned = (to & 15) == 0;
     machine::quantizeUnits<Wire>(
         units,
         format,
-        [&](int64_t unit, int count, float(&values)[kUnitElements]) {
+        [&](int unit, int count, float(&values)[kUnitElements]) {
             machine::loadPlain(from, unit, count, fits, values);
         },
-        [&](int64_t unit, int count, const WireUnit<Wire>& packed) {
+        [&](int unit, int count, const WireUnit<Wire>& packed) {
             machine::storeWire(to, unit, count, aligned, packed);
         },
-        [&](int64_t block, float scale) { *machine::scaleAt(to, format, block) = scale; });
+        [&](int block, float scale) { *machine::scaleAt(to, format, block) = scale; });
 }
 
 /// Sums units of bf16 rows, in their order, in fp32, and quantizes the sums into a row of the wire.
@@ -160,13 +158,13 @@ MORI_DEVICE void quantizeSum(const Warp&,
                              const PeerRow* rows,
                              int count,
                              const RowBuffer& buffer,
-                             Range units,
+                             Units units,
                              const WireFormat& format) {
     const bool aligned = (buffer.stride & 15) == 0;
     machine::quantizeUnits<Wire>(
         units,
         format,
-        [&](int64_t unit, int elements, float(&sums)[kUnitElements]) {
+        [&](int unit, int elements, float(&sums)[kUnitElements]) {
             for (int at = 0; at < count; ++at) {
                 if (rows[at].base == 0) continue;
                 float values[kUnitElements] = {};
@@ -175,10 +173,10 @@ MORI_DEVICE void quantizeSum(const Warp&,
                 for (int e = 0; e < kUnitElements; ++e) sums[e] += values[e];
             }
         },
-        [&](int64_t unit, int elements, const WireUnit<Wire>& packed) {
+        [&](int unit, int elements, const WireUnit<Wire>& packed) {
             machine::storeWire(to, unit, elements, true, packed);
         },
-        [&](int64_t block, float scale) { *machine::scaleAt(to, format, block) = scale; });
+        [&](int block, float scale) { *machine::scaleAt(to, format, block) = scale; });
 }
 
 /// Quantizes units of a bf16 row into the rows of a table; it is read once.
@@ -189,23 +187,23 @@ MORI_DEVICE void quantizeToMany(const Warp&,
                                 const RowBuffer& tokens,
                                 const RowBuffer& scales,
                                 uint64_t from,
-                                Range units,
+                                Units units,
                                 const WireFormat& format) {
     const bool fits = (from & 15) == 0;
     const bool aligned = (tokens.stride & 7) == 0;
     machine::quantizeUnits<Wire>(
         units,
         format,
-        [&](int64_t unit, int elements, float(&values)[kUnitElements]) {
+        [&](int unit, int elements, float(&values)[kUnitElements]) {
             machine::loadPlain(from, unit, elements, fits, values);
         },
-        [&](int64_t unit, int elements, const WireUnit<Wire>& packed) {
+        [&](int unit, int elements, const WireUnit<Wire>& packed) {
             for (int at = 0; at < count; ++at) {
                 if (rows[at].base == 0) continue;
                 machine::storeWire(tokens.address(rows[at]), unit, elements, aligned, packed);
             }
         },
-        [&](int64_t block, float scale) {
+        [&](int block, float scale) {
             for (int at = 0; at < count; ++at) {
                 if (rows[at].base == 0) continue;
                 pointer<float>(scales.address(rows[at]))[block] = scale;
@@ -224,11 +222,11 @@ MORI_DEVICE void sumWire(const Warp&,
                          const RowBuffer& wire,
                          int plainAt,
                          const RowBuffer& plain,
-                         Range units,
+                         Units units,
                          const WireFormat& format) {
     const bool fits = (to & 15) == 0;
     const bool isPlainAligned = (plain.stride & 15) == 0;
-    for (int64_t unit = units.begin + machine::lane(); unit < units.end; unit += machine::kLanes) {
+    for (int unit = units.begin + machine::lane(); unit < units.end; unit += machine::kLanes) {
         const int elements = format.inUnit(unit);
         float sums[kUnitElements] = {};
         for (int at = 0; at < count; ++at) {
@@ -244,8 +242,7 @@ MORI_DEVICE void sumWire(const Warp&,
             const WireUnit<Wire> values = machine::loadWire<Wire>(row, unit, elements, true);
             const float scale =
                 format.hasScales
-                    ? *machine::scaleAt(
-                          row, format, static_cast<int>(unit) / (format.block / kUnitElements))
+                    ? *machine::scaleAt(row, format, unit / (format.block / kUnitElements))
                     : 1;
 #pragma unroll
             for (int e = 0; e < kUnitElements; ++e) {

@@ -77,6 +77,7 @@ MORI_DEVICE void tellRanks(const BlockWarp& first, const moriep_dispatch_argumen
 }
 
 /// Packs part of one token's row for each rank that it goes to.
+template <class Wire>
 MORI_DEVICE void packForRanks(const Warp& warp,
                               const moriep_dispatch_arguments& arguments,
                               int64_t token,
@@ -88,7 +89,8 @@ MORI_DEVICE void packForRanks(const Warp& warp,
     const int count = rowsOfRoute(warp, routeOfToken(op, token), rows, [&](int rank, int row) {
         return PeerRow{sections.outgoing(rank), row};
     });
-    packToken(warp, machine::reread(arguments), token, rows, count, parts, part);
+    packToken<Wire>(
+        warp, machine::reread(arguments), static_cast<int>(token), rows, count, parts, part);
 }
 
 /// Hands this block's rows for other nodes to the network, each by itself.
@@ -122,6 +124,7 @@ MORI_DEVICE void finishSend(Block& block,
 }
 
 /// Launch 2: sends this rank's tokens.
+template <class Wire>
 MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
     const SendShared shared = SendShared::of(block, op);
@@ -133,12 +136,12 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     const int count = static_cast<int>(tokens.end - tokens.begin);
     const RowParts parts = RowParts::of(count, arguments.row_bytes, block.warps());
     for (int item = warp.index(); item < count * parts.parts; item += block.warps()) {
-        packForRanks(warp,
-                     machine::reread(arguments),
-                     tokens.begin + item / parts.parts,
-                     parts,
-                     item % parts.parts,
-                     shared.rows);
+        packForRanks<Wire>(warp,
+                           machine::reread(arguments),
+                           tokens.begin + item / parts.parts,
+                           parts,
+                           item % parts.parts,
+                           shared.rows);
     }
 
     block.publish();

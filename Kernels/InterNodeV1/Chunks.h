@@ -132,6 +132,8 @@ private:
 /// The packets of one of this rank's sections as rows to place on its node.
 class SectionRows : public Packets {
 public:
+    using Wire = Plain;  // what is to be quantized was before it travelled
+
     MORI_DEVICE SectionRows(const moriep_dispatch_arguments& arguments, int section)
         : Packets(arguments, landing(Operator(arguments.op), section)),
           arguments_(arguments),

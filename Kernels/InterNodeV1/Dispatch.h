@@ -22,15 +22,20 @@ namespace mori::internodev1 {
 struct SendShared {
     uint32_t* failed;
     uint64_t* nodes;  ///< [64] the set of nodes of each token of the chunk
-    PeerRow* rows;    ///< [max nodes], this warp's
+    PeerRow* tables;  ///< [warps][max nodes]
+
+    /// A warp's own table. (Found again each time: kept, it would cost a register more than there
+    /// is.)
+    MORI_DEVICE PeerRow* rows(const Warp& warp, const Operator& op) const {
+        return tables + warp.index() * maxNodes(op.shape());
+    }
 
     static MORI_DEVICE SendShared of(Block& block, const Operator& op) {
         SendShared shared{};
         const int most = maxNodes(op.shape());
         shared.failed = block.shared<uint32_t>(1);
         shared.nodes = block.shared<uint64_t>(MORIEP_CHUNK_TOKENS);
-        shared.rows =
-            block.shared<PeerRow>(int64_t(block.warps()) * most) + block.warp().index() * most;
+        shared.tables = block.shared<PeerRow>(int64_t(block.warps()) * most);
         return shared;
     }
 };
@@ -61,6 +66,7 @@ MORI_DEVICE int rowsInChunk(const Warp& warp,
     const uint64_t set = shared.nodes[inChunk];
     const uint64_t remote = set & ~(uint64_t(1) << op.node());
     const uint64_t block = op.block(op.rank());
+    PeerRow* rows = shared.rows(warp, op);
     warp.sync();  // the lanes are done with the table of the token before
     warp.lanes(op.nodes(), [&](int64_t bit) {
         const int node = static_cast<int>(bit);
@@ -70,7 +76,7 @@ MORI_DEVICE int rowsInChunk(const Warp& warp,
             chunks.nodeRows(first + inChunk)[membersBelow(set, node)] = static_cast<int>(row);
         }
         if (node == op.node()) return;
-        shared.rows[membersBelow(remote, node)] = PeerRow{block + chunks.staging(node), row};
+        rows[membersBelow(remote, node)] = PeerRow{block + chunks.staging(node), row};
     });
     warp.sync();
     return __builtin_popcountll(remote);
@@ -129,17 +135,25 @@ MORI_DEVICE void findNodes(Block& block,
 }
 
 /// Packs part of one token's row for each other node that it goes to.
+template <class Wire>
 MORI_DEVICE void packInChunk(const Warp& warp,
                              const moriep_dispatch_arguments& arguments,
                              const SendShared& shared,
-                             int64_t first,
+                             int chunk,
                              int inChunk,
                              const RowParts& parts,
                              int part) {
     const Operator op(arguments.op);
+    const int64_t first = int64_t(chunk) * MORIEP_CHUNK_TOKENS;
     const Chunks chunks(op);
     const int count = rowsInChunk(warp, op, chunks, shared, first, inChunk, part == 0);
-    packToken(warp, machine::reread(arguments), first + inChunk, shared.rows, count, parts, part);
+    packToken<Wire>(warp,
+                    machine::reread(arguments),
+                    chunk * MORIEP_CHUNK_TOKENS + inChunk,
+                    shared.rows(warp, op),
+                    count,
+                    parts,
+                    part);
 }
 
 /// Tokens of a chunk of this rank's.
@@ -151,10 +165,11 @@ MORI_DEVICE int tokensOfChunk(const Operator& op, int chunk) {
 MORI_DEVICE void finishChunk(Block& block,
                              const moriep_dispatch_arguments& arguments,
                              const SendShared& shared,
-                             int chunk,
+                             int piece,
                              int parts) {
     const Operator op(arguments.op);
     const Chunks chunks(op);
+    const int chunk = piece / parts;
     block.once([&](const BlockWarp& warp) {
         if (!lastPart(warp, parts, chunks.arrivals(chunks.sections(), chunk))) return;
         const int tokens = tokensOfChunk(op, chunk);
@@ -167,67 +182,70 @@ MORI_DEVICE void finishChunk(Block& block,
     });
 }
 
-/// Packs one part of a chunk, and sends the chunk if it is the last.
+/// Packs part `piece` % `parts` of chunk `piece` / `parts`, and sends the chunk if it is the last.
+template <class Wire>
 MORI_DEVICE void sendChunk(Block& block,
                            const moriep_dispatch_arguments& arguments,
                            const SendShared& shared,
-                           int chunk,
-                           int part,
+                           int piece,
                            int parts) {
     const Warp& warp = block.warp();
-    const int64_t first = int64_t(chunk) * MORIEP_CHUNK_TOKENS;
+    const int chunk = piece / parts;
+    const int part = piece % parts;
     const int tokens = tokensOfChunk(Operator(arguments.op), chunk);
     block.sync();  // every warp is done with the chunk before
-    findNodes(block, arguments, shared, first, tokens, part == 0);
+    findNodes(block, arguments, shared, int64_t(chunk) * MORIEP_CHUNK_TOKENS, tokens, part == 0);
     block.sync();
     const int begin = tokens * part / parts;
-    const int rows = tokens * (part + 1) / parts - begin;
-    const RowParts rowParts = RowParts::of(rows, arguments.row_bytes, block.warps());
-    for (int item = warp.index(); item < rows * rowParts.parts; item += block.warps()) {
-        packInChunk(warp,
-                    machine::reread(arguments),
-                    shared,
-                    first,
-                    begin + item / rowParts.parts,
-                    rowParts,
-                    item % rowParts.parts);
+    const int end = tokens * (part + 1) / parts;
+    const RowParts rowParts = RowParts::of(end - begin, arguments.row_bytes, block.warps());
+    for (int item = begin * rowParts.parts + warp.index(); item < end * rowParts.parts;
+         item += block.warps()) {
+        packInChunk<Wire>(warp,
+                          machine::reread(arguments),
+                          shared,
+                          piece / parts,
+                          item / rowParts.parts,
+                          rowParts,
+                          item % rowParts.parts);
     }
     block.publish();
-    finishChunk(block, machine::reread(arguments), shared, chunk, parts);
+    finishChunk(block, machine::reread(arguments), shared, piece, parts);
 }
 
 /// Launch 2: sends this rank's tokens to other nodes.
+template <class Wire>
 MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
     const SendShared shared = SendShared::of(block, op);
     if (roundFailed(block, op, shared.failed)) return;
+    if (op.nodes() == 1) return;
     const int tokens = op.control()->token_count;
-    if (op.nodes() == 1) {
-        // Combine asks only whether a token went anywhere.
-        const Chunks chunks(op);
-        const Range range = Range::part(tokens, block.index(), block.count());
-        block.once([&](const BlockWarp& first) {
-            first.lanes(range.end - range.begin,
-                        [&](int64_t i) { *chunks.destinationNodes(range.begin + i) = 1; });
-        });
-        return;
-    }
     // Without tokens too: the word of chunk 0 says so.
     const int count = tokens > 0 ? chunksOf(tokens) : 1;
     const int parts = ChunkParts::of(op.shape(), count, block.count()).parts;
     for (int item = block.index(); item < count * parts; item += block.count()) {
-        sendChunk(block, machine::reread(arguments), shared, item / parts, item % parts, parts);
+        sendChunk<Wire>(block, machine::reread(arguments), shared, item, parts);
     }
 }
 
 /// Launch 3: places this rank's tokens on its own node.
+template <class Wire>
 MORI_DEVICE void dispatchPlace(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
     const PlacementShared shared = PlacementShared::of(block, op);
     uint32_t* answer = block.shared<uint32_t>(1);
     if (roundFailed(block, op, answer)) return;
     const Range range = Range::part(op.control()->token_count, block.index(), block.count());
-    placeRows(block, OwnTokens(arguments), range, shared);
+    if (op.nodes() == 1) {
+        // Nobody sent, and combine asks whether a token went anywhere.
+        block.once([&](const BlockWarp& first) {
+            const Chunks chunks(op);
+            first.lanes(range.end - range.begin,
+                        [&](int64_t i) { *chunks.destinationNodes(range.begin + i) = 1; });
+        });
+    }
+    placeRows(block, TokensAs<Wire>(arguments), range, shared);
     // The words that cover these rows are stored by the last block of dispatchForward.
     block.publish();
 }

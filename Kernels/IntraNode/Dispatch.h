@@ -21,6 +21,7 @@ MORI_SHARED uint64_t dispatchSharedBytes(const moriep_shape& shape, int warps) {
 }
 
 /// Launch 2: sends this rank's tokens.
+template <class Wire>
 MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
     moriep_control* control = op.control();
@@ -28,7 +29,7 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     const uint32_t epoch = control->epoch;
     const PlacementShared shared = PlacementShared::of(block, op);
     const Range tokens = Range::part(control->token_count, block.index(), block.count());
-    placeRows(block, OwnTokens(arguments), tokens, shared);
+    placeRows(block, TokensAs<Wire>(arguments), tokens, shared);
 
     // Every warp's rows are visible before the block counts itself done.
     block.publish();

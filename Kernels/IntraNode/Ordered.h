@@ -101,6 +101,7 @@ MORI_DEVICE void orderToken(const Warp& warp, const OwnTokens& own, int64_t toke
 }
 
 /// Launch 4: sends this rank's tokens.
+template <class Wire>
 MORI_DEVICE void dispatchSendOrdered(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
     moriep_control* control = op.control();
@@ -111,7 +112,7 @@ MORI_DEVICE void dispatchSendOrdered(Block& block, const moriep_dispatch_argumen
     const Range tokens = Range::part(control->token_count, block.index(), block.count());
     for (int64_t token = tokens.begin + warp.index(); token < tokens.end; token += block.warps()) {
         orderToken(warp, OwnTokens(machine::reread(arguments)), token);
-        copyRow(warp, OwnTokens(machine::reread(arguments)), token, RowParts{1}, 0, table);
+        copyRow(warp, TokensAs<Wire>(machine::reread(arguments)), token, RowParts{1}, 0, table);
     }
     block.publish();
     block.once([&](const BlockWarp& first) {

@@ -13,8 +13,8 @@ MORI_SHARED int64_t roundUp(int64_t bytes, int64_t multiple) {
     return (bytes + multiple - 1) / multiple * multiple;
 }
 
-/// row | scales | to a multiple of 4 | weights | expert ids | source | to a multiple of 16.
-/// The padding is 15 bytes at most: what rounds to 4 is part of what rounds to 16.
+/// row | to a multiple of 4 | scales | to a multiple of 4 | weights | expert ids | source | to a
+/// multiple of 16.
 struct DispatchPacket {
     int64_t scales;
     int64_t weights;
@@ -27,8 +27,8 @@ struct DispatchPacket {
                                          bool hasWeights,
                                          int topK) {
         DispatchPacket packet{};
-        packet.scales = rowBytes;
-        packet.weights = roundUp(rowBytes + scaleBytes, 4);
+        packet.scales = scaleBytes > 0 ? roundUp(rowBytes, 4) : rowBytes;
+        packet.weights = roundUp(packet.scales + scaleBytes, 4);
         packet.indices = packet.weights + (hasWeights ? int64_t(topK) * 4 : 0);
         packet.source = packet.indices + int64_t(topK) * 4;
         packet.bytes = roundUp(packet.source + 4, kPacketAlignment);

@@ -43,12 +43,15 @@ MORI_SHARED uint64_t placementSharedBytes(const moriep_shape& shape, int warps) 
     return ranks * (4 + 4 + 8) + rows * sizeof(PeerRow) + 4 * 16;
 }
 
-/// This rank's own tokens as rows to place.
-class OwnTokens {
+/// This rank's own tokens as rows to place; quantized to `W` on their way, or as they are.
+template <class W>
+class TokensAs {
 public:
-    explicit MORI_DEVICE OwnTokens(const moriep_dispatch_arguments& arguments)
+    using Wire = W;
+
+    explicit MORI_DEVICE TokensAs(const moriep_dispatch_arguments& arguments)
         : arguments_(arguments), op_(arguments.op) {}
-    MORI_DEVICE OwnTokens reread() const { return OwnTokens(machine::reread(arguments_)); }
+    MORI_DEVICE TokensAs reread() const { return TokensAs(machine::reread(arguments_)); }
 
     MORI_DEVICE const moriep_dispatch_arguments& arguments() const { return arguments_; }
     MORI_DEVICE const Operator& op() const { return op_; }
@@ -60,7 +63,7 @@ public:
     }
     MORI_DEVICE Route route(int64_t token) const { return routeOfToken(op_, token); }
     MORI_DEVICE const char* tokens(int64_t token) const {
-        return pointer<const char>(arguments_.tokens) + token * arguments_.row_bytes;
+        return pointer<const char>(arguments_.tokens) + token * arguments_.input_row_bytes;
     }
     MORI_DEVICE const char* weights(int64_t token) const {
         return pointer<const char>(arguments_.weights) + token * op_.shape().top_k * 4;
@@ -73,6 +76,12 @@ private:
     const moriep_dispatch_arguments& arguments_;
     Operator op_;
 };
+using OwnTokens = TokensAs<Plain>;
+
+/// How a dispatch quantizes its tokens; the scales lie in a buffer of their own.
+MORI_DEVICE WireFormat wireFormatOf(const moriep_dispatch_arguments& arguments) {
+    return {arguments.call.hidden, arguments.op.shape.quantization_block, true, 0};
+}
 
 /// Step 1: the set of ranks of each row, and how many rows this block has for each rank.
 template <class Source>
@@ -155,6 +164,29 @@ MORI_DEVICE void assignSlots(
     }
 }
 
+/// Part of a token and its scales, quantized into the receive buffers of a table's ranks.
+template <class Source>
+MORI_DEVICE void quantizeTokens(const Warp& warp,
+                                const Source& source,
+                                int64_t row,
+                                const PeerRow* rows,
+                                int count,
+                                const RowParts& parts,
+                                int part) {
+    const moriep_dispatch_arguments& arguments = source.arguments();
+    const moriep_layout& layout = source.op().layout();
+    const WireFormat format = wireFormatOf(arguments);
+    quantizeToMany<typename Source::Wire>(
+        warp,
+        rows,
+        count,
+        {layout.received_tokens, arguments.row_bytes},
+        {layout.received_scales, arguments.call.scale_bytes},
+        static_cast<uint64_t>(reinterpret_cast<uintptr_t>(source.tokens(row))),
+        parts.units(format, part),
+        format);
+}
+
 /// Step 4: each row is read once and stored to all its ranks. One part of one row.
 template <class Source>
 MORI_DEVICE void copyRow(const Warp& warp,
@@ -181,15 +213,19 @@ MORI_DEVICE void copyRow(const Warp& warp,
         if (arguments.call.has_weights != 0) {
             send(layout.received_weights, idBytes, source.weights(row), {0, idBytes});
         }
-        if (arguments.call.scale_bytes != 0) {
+        if (arguments.call.scale_bytes != 0 && !kQuantizes<typename Source::Wire>) {
             const int64_t bytes = arguments.call.scale_bytes;
             send(layout.received_scales, bytes, source.scales(row), {0, bytes});
         }
     }
-    send(layout.received_tokens,
-         arguments.row_bytes,
-         source.tokens(row),
-         parts.range(arguments.row_bytes, 1, part));
+    if constexpr (kQuantizes<typename Source::Wire>) {
+        quantizeTokens(warp, source.reread(), row, rows, count, parts, part);
+    } else {
+        send(layout.received_tokens,
+             arguments.row_bytes,
+             source.tokens(row),
+             parts.range(arguments.row_bytes, 1, part));
+    }
 }
 
 /// Places the rows of one block; every warp of it calls this.

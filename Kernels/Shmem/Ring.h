@@ -1,6 +1,6 @@
 // How a kernel sends to other nodes: it pushes descriptors into rings that the proxy drains (P12).
 //
-// moriep.h documents the descriptor; Sources/MoriShmem/Proxy takes it from here.
+// moriep_operator.h documents the descriptor; Sources/MoriShmem/Proxy takes it from here.
 #pragma once
 
 #include "Shmem/Signal.h"

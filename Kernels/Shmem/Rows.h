@@ -57,7 +57,7 @@ MORI_DEVICE WireFormat wireFormatOf(const moriep_combine_arguments& arguments) {
     return {arguments.call.hidden,
             arguments.op.shape.quantization_block,
             arguments.call.quantization != MORIEP_QUANTIZATION_FP8_DIRECT_CAST,
-            static_cast<uint64_t>(wireRowOf(arguments).scales)};
+            static_cast<uint32_t>(wireRowOf(arguments).scales)};
 }
 
 /// How a block's warps share rows: whole rows each, or parts of a row when rows are few.
@@ -75,15 +75,15 @@ struct RowParts {
     }
 
     /// Units of one part of a quantized row: whole blocks.
-    MORI_DEVICE Range units(const WireFormat& format, int part) const {
+    MORI_DEVICE Units units(const WireFormat& format, int part) const {
         const int perBlock = format.block / kUnitElements;
-        const int64_t all = (format.elements + kUnitElements - 1) / kUnitElements;
+        const int all = (format.elements + kUnitElements - 1) / kUnitElements;
         const int blocks = format.blocks();
         const int each = blocks / parts;
         const int more = blocks % parts;  // so many parts have one more
-        const int64_t begin = int64_t(part * each + smaller(part, more)) * perBlock;
-        const int64_t end = begin + int64_t(each + (part < more ? 1 : 0)) * perBlock;
-        return {smaller64(begin, all), smaller64(end, all)};
+        const int begin = (part * each + smaller(part, more)) * perBlock;
+        const int end = begin + (each + (part < more ? 1 : 0)) * perBlock;
+        return {smaller(begin, all), smaller(end, all)};
     }
 
     /// Elements of one part: a multiple of 16 bytes' worth, but for the last.

@@ -1,6 +1,6 @@
 package import CHIP
 
-// The failure record of moriep.h as an error.
+// The failure record of moriep_operator.h as an error.
 
 extension moriep_failure {
     private var phaseName: String {

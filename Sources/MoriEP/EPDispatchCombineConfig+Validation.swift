@@ -43,6 +43,22 @@ extension EPDispatchCombineConfig {
                 "quantizationBlock is \(quantizationBlock); legal are 32, 64, 128 and 256, nearest"
                     + " \(nearest ?? 128)")
         }
+        if quantizesDispatch {
+            guard elementType == .float8E4M3 || elementType == .float8E4M3FNUZ else {
+                throw MoriError(
+                    .invalidConfiguration,
+                    "quantizesDispatch is set and elementType is \(elementType); bf16 tokens can be"
+                        + " sent as fp8_e4m3 or fp8_e4m3fnuz")
+            }
+            let blocks = blockCount(of: hiddenDim)
+            guard scaleDim == blocks && scaleByteSize == 4 else {
+                throw MoriError(
+                    .invalidConfiguration,
+                    "quantizesDispatch is set with \(scaleDim) scales of \(scaleByteSize) bytes; legal"
+                        + " is scaleDim \(blocks), a scale for each \(quantizationBlock) of"
+                        + " \(hiddenDim) elements, and scaleByteSize 4")
+            }
+        }
         guard quantization != .none else { return }
         guard effectiveCombineElementType == .bfloat16 else {
             throw MoriError(
@@ -209,6 +225,7 @@ extension EPDispatchCombineConfig {
             ("expertsPerToken", "\(expertsPerToken)"),
             ("combineInput", "\(combineInput)"),
             ("quantization", "\(quantization)"),
+            ("quantizesDispatch", "\(quantizesDispatch)"),
             ("quantizationBlock", "\(quantizationBlock)"),
             ("kernelType", "\(kernelType)"),
             ("devicesPerNode", "\(devicesPerNode)"),

@@ -68,6 +68,14 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
     ///
     /// The corresponding Python name is `quant_type`.
     public var quantization: CombineQuantization
+    /// Whether dispatch takes bf16 tokens and quantizes them on their way to `elementType`, which is
+    /// fp8_e4m3 or fp8_e4m3fnuz, with an fp32 scale a block.
+    ///
+    /// Scales are then `scaleDim` of 4 bytes, one for each block of `hiddenDim`. Tokens that are of
+    /// that type already go as they are, with the caller's scales.
+    ///
+    /// The original has no such setting: its callers cast before they dispatch.
+    public var quantizesDispatch: Bool
     /// Elements that share a scale: 32, 64, 128 or 256.
     ///
     /// The last block of a row may be shorter.
@@ -108,6 +116,7 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
         launch: LaunchConfiguration = LaunchConfiguration(),
         combineInput: CombineInput = .external,
         quantization: CombineQuantization = .none,
+        quantizesDispatch: Bool = false,
         quantizationBlock: Int = 128,
         kernelType: KernelType = .intraNode,
         devicesPerNode: Int = 8,
@@ -132,6 +141,7 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
         self.launch = launch
         self.combineInput = combineInput
         self.quantization = quantization
+        self.quantizesDispatch = quantizesDispatch
         self.quantizationBlock = quantizationBlock
         self.kernelType = kernelType
         self.devicesPerNode = devicesPerNode
@@ -149,6 +159,11 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
     /// Bytes of one combined row, at most.
     public var combineRowByteCount: Int {
         effectiveCombineElementType.byteCount(of: hiddenDim)
+    }
+
+    /// Scales of a row of so many elements, where they are made here.
+    public func blockCount(of hiddenDim: Int) -> Int {
+        (hiddenDim + quantizationBlock - 1) / quantizationBlock
     }
 
     /// Bytes of one token's scales.

@@ -6,7 +6,7 @@ extension EPDispatchCombineOp {
     ///
     /// - Parameters:
     ///   - tokens: [n, hidden], n from 0 to `maxInputTokensPerRank`, hidden at most `hiddenDim`, of
-    ///     a type that fits the configuration's row.
+    ///     a type that fits the configuration's row; bf16 where `quantizesDispatch` casts it.
     ///   - weights: f32 [n, top-k], carried along; nil: none. All ranks alike.
     ///   - scales: [n, scaleDim] of any type of `scaleByteSize` bytes, carried along; nil: none. All
     ///     ranks alike.
@@ -65,7 +65,8 @@ extension EPDispatchCombineOp {
                 verb: .dispatch, slot: slot,
                 launch: try launchParameters(for: .dispatch, override: launch, workload(round)),
                 elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
-                hasWeights: round.hasWeights, half: half, replays: input.record != nil)
+                hasWeights: round.hasWeights, half: half, replays: input.record != nil,
+                quantizes: quantizes(input.tokens))
             try order(stream)
             try kernels.dispatch(
                 call, input, hasScales: round.scaleElementType != nil,
@@ -75,6 +76,11 @@ extension EPDispatchCombineOp {
             throw error
         }
         return (slot, round)
+    }
+
+    /// Whether tokens are quantized on their way.
+    private func quantizes(_ tokens: DeviceTensor) -> Bool {
+        config.quantizesDispatch && tokens.elementType == .bfloat16
     }
 
     private func validateDispatch(
@@ -98,7 +104,9 @@ extension EPDispatchCombineOp {
                     + ElementType.tokenTypes.map(\.description).joined(separator: ", "))
         }
         try checkWholeBytes("tokens", tokens.elementType, hidden: hidden)
-        let rowBytes = tokens.elementType.byteCount(of: hidden)
+        // What is sent decides; bf16 tokens may be sent in fewer bits.
+        let sentType = quantizes(tokens) ? config.elementType : tokens.elementType
+        let rowBytes = sentType.byteCount(of: hidden)
         guard hidden > 0 && rowBytes <= config.dispatchRowByteCount else {
             throw MoriError(
                 .invalidArgument,
@@ -109,6 +117,12 @@ extension EPDispatchCombineOp {
         try check("indices", input.indices, shape: [count, topK], elementType: .int32)
         if let weights = input.weights {
             try check("weights", weights, shape: [count, topK], elementType: .float32)
+        }
+        if quantizes(tokens), let scales = input.scales {
+            throw MoriError(
+                .invalidArgument,
+                "scales are \(scales), but tokens are bf16, whose scales dispatch makes; pass none, or"
+                    + " tokens of \(config.elementType)")
         }
         if let scales = input.scales {
             guard config.scaleDim > 0 else {
@@ -130,8 +144,9 @@ extension EPDispatchCombineOp {
             try check("validTokenCount", validTokenCount, shape: [1], elementType: .int32)
         }
         return DispatchRound(
-            tokenCount: count, hiddenDim: hidden, elementType: tokens.elementType,
-            scaleElementType: input.scales?.elementType, hasWeights: input.weights != nil)
+            tokenCount: count, hiddenDim: hidden, elementType: sentType,
+            scaleElementType: quantizes(tokens) ? .float32 : input.scales?.elementType,
+            hasWeights: input.weights != nil)
     }
 
     /// The output of a round that occupies `slot`.

@@ -158,7 +158,7 @@ public final class SymmetricMemory: Sendable {
         }
         guard isNews else { return }
         logger.debug("the world's rounds ended", metadata: ["error": "\(error)"])
-        // reason 4 (MORIEP_FAILURE_ABORTED) | culprit + 1; see moriep.h.
+        // reason 4 (MORIEP_FAILURE_ABORTED) | culprit + 1; see moriep_operator.h.
         let word = UInt64(4) << 32 | UInt64((culprit ?? -1) + 1)
         guard let pointer = unsafe UnsafeMutablePointer<UInt64>(bitPattern: hostAbort.address)
         else { return }

@@ -40,9 +40,10 @@ struct ExpectedBuffers {
 
     private var chunks: UInt64 { rounded(tokens, to: 64) / 64 }
     private var sectionRows: UInt64 { isV1 ? 64 * chunks : tokens }
-    /// Row and scales, weights, expert ids, source.
+    /// Row, scales, weights, expert ids, source.
     private var dispatchPacket: UInt64 {
-        rounded(rounded(dispatchRow + scales, to: 4) + 8 * topK + 4, to: 16)
+        let begin = scales > 0 ? rounded(dispatchRow, to: 4) : dispatchRow
+        return rounded(rounded(begin + scales, to: 4) + 8 * topK + 4, to: 16)
     }
     /// Row, weights.
     private var combinePacket: UInt64 { rounded(rounded(combineRow, to: 4) + 4 * topK, to: 16) }

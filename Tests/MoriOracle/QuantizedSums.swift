@@ -12,24 +12,34 @@ public struct QuantizedWire: Sendable {
         self.block = block
     }
 
-    /// What is read of a row that was sent.
-    public func passed(_ row: [Float]) -> [Float] {
-        guard let block else {
-            return row.map { $0.isInfinite && table.nan != nil ? .nan : table.round($0) }
-        }
-        var result: [Float] = []
+    /// The bits of a row's elements, and the scales of its blocks.
+    public func sent(_ row: [Float]) -> (bits: [UInt8], scales: [Float]) {
+        guard let block else { return (row.map { bits($0, inverse: 1) }, []) }
+        var all: [UInt8] = []
+        var scales: [Float] = []
         for begin in stride(from: 0, to: row.count, by: block) {
             let part = row[begin..<min(row.count, begin + block)]
             let most = part.reduce(Float(0)) { $1.isFinite ? max($0, $1.magnitude) : $0 }
             let scale = most / table.largest
             let isNormal = scale >= Float.leastNormalMagnitude
-            let inverse = isNormal ? table.largest / most : 0
-            result += part.map { value in
-                if value.isInfinite, table.nan != nil { return .nan }
-                return table.round(value * inverse) * (isNormal ? scale : 0)
-            }
+            scales.append(isNormal ? scale : 0)
+            all += part.map { bits($0, inverse: isNormal ? table.largest / most : 0) }
         }
-        return result
+        return (all, scales)
+    }
+
+    private func bits(_ value: Float, inverse: Float) -> UInt8 {
+        if !value.isFinite, let nan = table.nan { return nan }
+        return table.bits(nearest: value * inverse)
+    }
+
+    /// What is read of a row that was sent.
+    public func passed(_ row: [Float]) -> [Float] {
+        let (bits, scales) = sent(row)
+        return bits.enumerated().map { column, bits in
+            let value = table.value(bits) ?? .nan
+            return block.map { value * scales[column / $0] } ?? value
+        }
     }
 }
 

@@ -5,7 +5,7 @@ import MoriShmem
 import MoriTestSupport
 import Synchronization
 
-/// A descriptor as the documentation in moriep.h has it, written down a second time so that the
+/// A descriptor as the documentation in moriep_operator.h has it, written down a second time so that the
 /// tests do not agree with the proxy by sharing its code.
 struct Transfer: Hashable, Sendable {
     var peer = 0

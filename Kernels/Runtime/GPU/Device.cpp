@@ -157,8 +157,9 @@ moriep_status residentBlocks(int32_t device,
     int32_t units = 0;
     MORI_TRY(computeUnits(device, &units));
     int32_t least = INT32_MAX;
-    for (const bool special : {false, true}) {
-        const Launches all = launchesOf(kernelType, verb, {special, special});
+    constexpr LaunchChoice kChoices[] = {{}, {true, false}, {false, true}, {true, true}};
+    for (const LaunchChoice& choice : kChoices) {
+        const Launches all = launchesOf(kernelType, verb, choice);
         for (int number = 0; number < all.count; ++number) {
             const Launch& step = all.launches[number];
             if (step.size == LaunchSize::oneWarp) continue;

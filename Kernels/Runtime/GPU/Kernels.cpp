@@ -30,6 +30,9 @@
 // function<Wire>, or function<BFloat16, Wire> where the line names an element type.
 #define MORI_WITH_WIRE(Wire, function, ...) function<__VA_ARGS__ __VA_OPT__(, ) Wire>
 #define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE, name, verb, __VA_ARGS__)
+#define MORI_CAST(type, Wire, number, name, verb, function) \
+    MORI_GRID(name##_##type, verb, function<Wire>)
+#define MORI_CAST_GRID(name, verb, function) MORI_FOR_CASTS(MORI_CAST, name, verb, function)
 #include "Runtime/GPU/Kernels.inc"
 
 namespace mori::gpu {
@@ -99,6 +102,36 @@ constexpr Launch kInterNodeCombine[] = {
     sums(Kernel::internode_combine_reduce_bfloat16, kReceive),
 };
 
+/// `kernel` is that of the first type that dispatch quantizes to.
+constexpr Launch casts(Kernel kernel, int32_t half, LaunchSize size = kGrid) {
+    return {kernel, size, half, Variants::casts};
+}
+constexpr Launch kIntraNodeDispatchQuantized[] = {
+    one(Kernel::dispatch_begin, kSend),
+    casts(Kernel::intranode_dispatch_send_quantized_float8_e4m3, kSend),
+    one(Kernel::dispatch_receive, kReceive),
+};
+constexpr Launch kIntraNodeDispatchOrderedQuantized[] = {
+    one(Kernel::dispatch_begin, kSend),
+    grid(Kernel::intranode_dispatch_count, kSend),
+    one(Kernel::intranode_dispatch_order, kSend),
+    casts(Kernel::intranode_dispatch_send_ordered_quantized_float8_e4m3, kSend),
+    one(Kernel::dispatch_receive, kReceive),
+};
+constexpr Launch kV1DispatchQuantized[] = {
+    one(Kernel::dispatch_begin, kSend),
+    casts(Kernel::internodev1_dispatch_send_quantized_float8_e4m3, kSend, kRDMAGrid),
+    casts(Kernel::internodev1_dispatch_place_quantized_float8_e4m3, kSend),
+    grid(Kernel::internodev1_dispatch_forward, kReceive),
+    one(Kernel::dispatch_receive, kReceive),
+};
+constexpr Launch kInterNodeDispatchQuantized[] = {
+    one(Kernel::dispatch_begin, kSend),
+    casts(Kernel::internode_dispatch_send_quantized_float8_e4m3, kSend),
+    one(Kernel::internode_dispatch_receive, kReceive),
+    grid(Kernel::internode_dispatch_unpack, kReceive),
+};
+
 constexpr Launch kIntraNodeCombineQuantized[] = {
     wires(Kernel::intranode_combine_send_quantized_float8_e4m3, kSend),
     one(Kernel::intranode_combine_wait, kReceive),
@@ -135,12 +168,18 @@ Launches launchesOf(int32_t kernelType, int32_t verb, LaunchChoice choice) {
     if (verb == MORIEP_VERB_RECEIVED) return all(kReceived);
     moriep_shape shape{};
     shape.kernel_type = kernelType;
-    if (verb == MORIEP_VERB_DISPATCH) {
-        if (isV1(shape)) return all(kV1Dispatch);
-        if (hasRankSections(shape)) return all(kInterNodeDispatch);
-        return choice.isOrdered ? all(kIntraNodeDispatchOrdered) : all(kIntraNodeDispatch);
-    }
     const bool quantizes = choice.isQuantized;
+    if (verb == MORIEP_VERB_DISPATCH) {
+        if (isV1(shape)) return quantizes ? all(kV1DispatchQuantized) : all(kV1Dispatch);
+        if (hasRankSections(shape)) {
+            return quantizes ? all(kInterNodeDispatchQuantized) : all(kInterNodeDispatch);
+        }
+        if (choice.isOrdered) {
+            return quantizes ? all(kIntraNodeDispatchOrderedQuantized)
+                             : all(kIntraNodeDispatchOrdered);
+        }
+        return quantizes ? all(kIntraNodeDispatchQuantized) : all(kIntraNodeDispatch);
+    }
     if (isV1(shape)) return quantizes ? all(kV1CombineQuantized) : all(kV1Combine);
     if (hasRankSections(shape)) {
         return quantizes ? all(kInterNodeCombineQuantized) : all(kInterNodeCombine);
@@ -160,6 +199,7 @@ const void* kernelAddress(Kernel kernel) {
 #define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_SUM_ADDRESS, name)
 #define MORI_WIRE_ADDRESS(type, Wire, name) MORI_ADDRESS(name##_##type)
 #define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE_ADDRESS, name)
+#define MORI_CAST_GRID(name, verb, function) MORI_FOR_CASTS(MORI_SUM_ADDRESS, name)
 #include "Runtime/GPU/Kernels.inc"
         case Kernel::count:
             break;

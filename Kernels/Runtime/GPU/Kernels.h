@@ -19,6 +19,7 @@ enum class Kernel : int32_t {
 #define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_ENUMERATOR, name)
 #define MORI_WIRE_ENUMERATOR(type, Wire, name) name##_##type,
 #define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE_ENUMERATOR, name)
+#define MORI_CAST_GRID(name, verb, function) MORI_FOR_CASTS(MORI_ENUMERATOR, name)
 #include "Runtime/GPU/Kernels.inc"
 #undef MORI_ENUMERATOR
 #undef MORI_WIRE_ENUMERATOR
@@ -33,12 +34,12 @@ enum class LaunchSize {
 };
 
 /// Of what there is a kernel for each.
-enum class Variants { none, elements, wires };
+enum class Variants { none, elements, wires, casts };
 
 /// What chooses the launches of a verb besides the kernel type.
 struct LaunchChoice {
     bool isOrdered = false;    ///< dispatch: in a fixed order of reception
-    bool isQuantized = false;  ///< combine: bf16 rows travel in a narrow type
+    bool isQuantized = false;  ///< bf16 rows travel in a narrow type
 };
 
 /// One launch of a verb.
@@ -51,6 +52,7 @@ struct Launch {
     int32_t variantCount() const {
         return variants == Variants::elements ? kElementTypes
                : variants == Variants::wires  ? kWires
+               : variants == Variants::casts  ? kCasts
                                               : 1;
     }
     Kernel variant(int32_t number) const {
@@ -60,6 +62,7 @@ struct Launch {
     Kernel kernelFor(int32_t elementType, int32_t quantization) const {
         return variant(variants == Variants::elements ? elementType
                        : variants == Variants::wires  ? wireOf(quantization)
+                       : variants == Variants::casts  ? castOf(elementType)
                                                       : 0);
     }
 };

@@ -99,9 +99,14 @@ moriep_status launchVerb(moriep_stream* stream,
 }  // namespace
 
 moriep_status dispatch(moriep_stream* stream, const moriep_dispatch_arguments* arguments) {
+    const int32_t type = arguments->call.element_type;
+    const bool quantizes = arguments->call.quantization != MORIEP_QUANTIZATION_NONE;
+    if (quantizes && castOf(type) < 0) {
+        return fail(MORIEP_NOT_SUPPORTED, 0, "a dispatch that quantizes to type %d", type);
+    }
     // A replayed round has its order already.
     const bool isOrdered = arguments->op.shape.is_ordered != 0 && arguments->call.replays == 0;
-    return launchVerb(stream, MORIEP_VERB_DISPATCH, {isOrdered, false}, *arguments);
+    return launchVerb(stream, MORIEP_VERB_DISPATCH, {isOrdered, quantizes}, *arguments);
 }
 
 moriep_status combine(moriep_stream* stream, const moriep_combine_arguments* arguments) {

@@ -1,7 +1,7 @@
 import CHIP
 import MoriDevice
 
-// Calls of the two verbs, as structs of moriep.h.
+// Calls of the two verbs, as structs of moriep_operator.h.
 
 extension OperatorKernels {
     /// Sets the deadline of later waits; a replayed graph sees it too.
@@ -34,6 +34,8 @@ extension OperatorKernels {
         var hasWeights: Bool
         var half = Half.both
         var replays = false
+        /// Whether a dispatch quantizes bf16 tokens to `elementType`.
+        var quantizes = false
     }
 
     /// What a dispatch reads; a receiving half reads nothing.
@@ -82,7 +84,12 @@ extension OperatorKernels {
         arguments.call.replays = call.replays ? 1 : 0
         arguments.signature = signature(arguments.call)
         arguments.token_count = Int32(tokenCount)
+        arguments.call.quantization = Int32(
+            call.quantizes
+                ? MORIEP_QUANTIZATION_FP8_BLOCKWISE.rawValue : MORIEP_QUANTIZATION_NONE.rawValue)
         arguments.row_bytes = Int64(call.elementType.byteCount(of: call.hiddenDim))
+        let inputType = call.quantizes ? .bfloat16 : call.elementType
+        arguments.input_row_bytes = Int64(inputType.byteCount(of: call.hiddenDim))
         arguments.valid_token_count = UInt64(input?.validTokenCount?.address ?? 0)
         arguments.tokens = UInt64(input?.tokens.address ?? 0)
         arguments.weights = UInt64(input?.weights?.address ?? 0)
@@ -152,6 +159,7 @@ extension OperatorKernels {
         let switches: [(value: Int32, count: UInt32)] = [
             (call.element_type, 7), (call.has_weights, 2), (call.external_input, 2),
             (call.scale_bytes == 0 ? 0 : 1, 2), (call.replays, 2),
+            // What a peer receives is the same whether its sender quantized or was given fp8.
         ]
         let number = switches.reduce(UInt32(0)) { $0 * $1.count + UInt32($1.value) }
         var hash: UInt32 = 0x811C_9DC5

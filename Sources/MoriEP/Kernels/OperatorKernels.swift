@@ -4,7 +4,7 @@ import MoriDevice
 import MoriShmem
 
 // The one folder of this module that speaks the C ABI: it turns an operator's settings into the structs
-// of moriep.h, calls the verbs (+Launches, +Received), and reads the failure record.
+// of moriep_operator.h, calls the verbs (+Launches, +Received), and reads the failure record.
 
 /// One rank's memory for an operator and the verbs over it.
 final class OperatorKernels: Sendable {

@@ -1,6 +1,6 @@
 /// What a kernel asks the proxy to write: a payload, then a word, to one peer on one queue.
 ///
-/// It travels as four 8-byte words through a ring of pinned memory; `moriep.h` documents each bit.
+/// It travels as four 8-byte words through a ring of pinned memory; `moriep_operator.h` documents each bit.
 package struct Descriptor: Hashable, Sendable {
     /// Bytes of the payload; 0: none.
     package var payloadByteCount: UInt32

@@ -96,25 +96,27 @@ private:
 using DispatchLaunches = Launches<moriep_dispatch_arguments>;
 using CombineLaunches = Launches<moriep_combine_arguments>;
 
+template <class Wire>
 void dispatchIntraNode(DispatchLaunches& launches) {
     if (launches.has(MORIEP_HALF_SEND)) {
         launches.oneWarp(dispatchBegin);
         if (launches.isOrdered()) {
             launches.grid(intranode::dispatchCount);
             launches.oneWarp(intranode::dispatchOrder);
-            launches.grid(intranode::dispatchSendOrdered);
+            launches.grid(intranode::dispatchSendOrdered<Wire>);
         } else {
-            launches.grid(intranode::dispatchSend);
+            launches.grid(intranode::dispatchSend<Wire>);
         }
     }
     if (launches.has(MORIEP_HALF_RECEIVE)) launches.oneWarp(dispatchReceive);
 }
 
+template <class Wire>
 void dispatchInterNodeV1(DispatchLaunches& launches) {
     if (launches.has(MORIEP_HALF_SEND)) {
         launches.oneWarp(dispatchBegin);
-        launches.rdmaGrid(internodev1::dispatchSend);
-        launches.grid(internodev1::dispatchPlace);
+        launches.rdmaGrid(internodev1::dispatchSend<Wire>);
+        launches.grid(internodev1::dispatchPlace<Wire>);
     }
     if (!launches.has(MORIEP_HALF_RECEIVE)) return;
     // Launches on the pool end by themselves: what dispatchForward awaits has come before. A grid
@@ -124,14 +126,26 @@ void dispatchInterNodeV1(DispatchLaunches& launches) {
     launches.oneWarp(dispatchReceive);
 }
 
+template <class Wire>
 void dispatchInterNode(DispatchLaunches& launches) {
     if (launches.has(MORIEP_HALF_SEND)) {
         launches.oneWarp(dispatchBegin);
-        launches.grid(internode::dispatchSend);
+        launches.grid(internode::dispatchSend<Wire>);
     }
     if (launches.has(MORIEP_HALF_RECEIVE)) {
         launches.oneWarp(internode::dispatchReceive);
         launches.grid(internode::dispatchUnpack);
+    }
+}
+
+template <class Wire>
+void dispatchTokens(DispatchLaunches& launches, const moriep_shape& shape) {
+    if (isV1(shape)) {
+        dispatchInterNodeV1<Wire>(launches);
+    } else if (hasRankSections(shape)) {
+        dispatchInterNode<Wire>(launches);
+    } else {
+        dispatchIntraNode<Wire>(launches);
     }
 }
 
@@ -197,6 +211,10 @@ void failForResources(const moriep_operator& fields, int phase) {
 }  // namespace
 
 moriep_status checkDispatch(const moriep_dispatch_arguments& arguments) {
+    const int32_t type = arguments.call.element_type;
+    if (arguments.call.quantization != MORIEP_QUANTIZATION_NONE && castOf(type) < 0) {
+        return fail(MORIEP_NOT_SUPPORTED, 0, "a dispatch that quantizes to type %d", type);
+    }
     return checkLaunch(arguments.op, arguments.launch, MORIEP_VERB_DISPATCH);
 }
 
@@ -241,12 +259,15 @@ void runDispatch(GridRunner& grid, const moriep_dispatch_arguments& arguments) t
     const moriep_shape& shape = arguments.op.shape;
     DispatchLaunches launches(
         grid, arguments, outgrowsCache(shape, arguments.token_count, arguments.row_bytes));
-    if (isV1(shape)) {
-        dispatchInterNodeV1(launches);
-    } else if (hasRankSections(shape)) {
-        dispatchInterNode(launches);
-    } else {
-        dispatchIntraNode(launches);
+    if (arguments.call.quantization == MORIEP_QUANTIZATION_NONE) {
+        return dispatchTokens<Plain>(launches, shape);
+    }
+    switch (arguments.call.element_type) {
+#define MORI_DISPATCH(type, Wire, number, ...) \
+    case number:                               \
+        return dispatchTokens<Wire>(launches, shape);
+        MORI_FOR_CASTS(MORI_DISPATCH)
+#undef MORI_DISPATCH
     }
 } catch (const std::exception&) {
     failForResources(arguments.op, MORIEP_PHASE_DISPATCH_RECEIVE);
