@@ -9,6 +9,7 @@
 
 #include "Device/Types.h"
 #include "Runtime/Host/Memory/Copy.h"
+#include "Runtime/Host/Memory/Traffic.h"
 #include "Runtime/Host/Threads/Block.h"
 
 namespace mori {
@@ -105,6 +106,13 @@ MORI_DEVICE const Arguments& reread(const Arguments& arguments) {
     return arguments;
 }
 
+/// Rows of a table that are there.
+inline int64_t presentRows(const PeerRow* rows, int count) {
+    int64_t present = 0;
+    for (int at = 0; at < count; ++at) present += rows[at].base != 0;
+    return present;
+}
+
 }  // namespace machine
 
 // -------------------------------------------------------------------------------------------
@@ -156,6 +164,7 @@ public:
 
     /// Copies bytes that do not overlap; any alignment.
     void copy(void* destination, const void* source, int64_t bytes) const {
+        host::countTraffic(bytes, bytes);
         host::copy(destination, source, static_cast<size_t>(bytes), streaming_);
     }
 
@@ -169,6 +178,8 @@ public:
                     int64_t first,
                     int64_t bytes) const {
         const char* from = static_cast<const char*>(source) + first;
+        const int targets = machine::presentRows(rows, count);
+        host::countTraffic(targets == 0 ? 0 : bytes, targets * bytes);
         for (int turn = 0; turn < count; ++turn) {
             const int at = start + turn < count ? start + turn : start + turn - count;
             if (rows[at].base == 0) continue;
@@ -188,6 +199,8 @@ public:
                     const RowBuffer& buffer,
                     int64_t first,
                     int64_t entries) const {
+        host::countTraffic(machine::presentRows(rows, count) * entries * Element::kBytes,
+                           entries * Element::kBytes);
         host::accumulate<Element>(static_cast<typename Element::Storage*>(destination) + first,
                                   rows,
                                   count,
@@ -206,6 +219,8 @@ public:
                             const RowBuffer& buffer,
                             int64_t first,
                             int64_t entries) const {
+        host::countTraffic(machine::presentRows(rows, count) * entries * Element::kBytes,
+                           entries * Element::kBytes);
         host::accumulateWeighted<Element>(
             static_cast<typename Element::Storage*>(destination) + first,
             rows,

@@ -9,6 +9,20 @@
 namespace mori {
 namespace machine {
 
+/// Bytes of units of a row: bf16, and quantized with their scales.
+inline int64_t plainBytes(Units units, const WireFormat& format) {
+    const int end = units.end * kUnitElements;
+    const int elements =
+        (end < format.elements ? end : format.elements) - units.begin * kUnitElements;
+    return int64_t(elements) * 2;
+}
+template <class Wire>
+int64_t wireBytes(Units units, const WireFormat& format) {
+    const int elements = static_cast<int>(plainBytes(units, format) / 2);
+    const int scales = format.hasScales ? (elements + format.block - 1) / format.block : 0;
+    return WireUnit<Wire>::bytesOf(elements) + int64_t(scales) * 4;
+}
+
 /// The most elements of a block.
 constexpr int kMaxBlock = 256;
 
@@ -58,6 +72,7 @@ void quantizeBlocks(
 /// Quantizes units of a bf16 row into a row of the wire.
 template <class Wire>
 void quantizeRow(const Warp&, uint64_t to, uint64_t from, Units units, const WireFormat& format) {
+    host::countTraffic(machine::plainBytes(units, format), machine::wireBytes<Wire>(units, format));
     machine::quantizeBlocks<Wire>(
         units,
         format,
@@ -81,6 +96,8 @@ void quantizeSum(const Warp&,
                  const RowBuffer& buffer,
                  Units units,
                  const WireFormat& format) {
+    host::countTraffic(machine::presentRows(rows, count) * machine::plainBytes(units, format),
+                       machine::wireBytes<Wire>(units, format));
     machine::quantizeBlocks<Wire>(
         units,
         format,
@@ -111,6 +128,8 @@ void quantizeToMany(const Warp&,
                     uint64_t from,
                     Units units,
                     const WireFormat& format) {
+    host::countTraffic(machine::plainBytes(units, format),
+                       machine::presentRows(rows, count) * machine::wireBytes<Wire>(units, format));
     machine::quantizeBlocks<Wire>(
         units,
         format,
@@ -146,6 +165,11 @@ void sumWire(const Warp&,
              const RowBuffer& plain,
              Units units,
              const WireFormat& format) {
+    const bool hasPlain = plainAt >= 0 && rows[plainAt].base != 0;
+    host::countTraffic(
+        (machine::presentRows(rows, count) - hasPlain) * machine::wireBytes<Wire>(units, format) +
+            hasPlain * machine::plainBytes(units, format),
+        machine::plainBytes(units, format));
     const int64_t end =
         units.end * kUnitElements < format.elements ? units.end * kUnitElements : format.elements;
     for (int first = units.begin * kUnitElements; first < end; first += format.block) {

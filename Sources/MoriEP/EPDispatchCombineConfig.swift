@@ -169,6 +169,13 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
     /// Bytes of one token's scales.
     public var scaleRowByteCount: Int { scaleDim * scaleByteSize }
 
+    /// Columns of a scales tensor of a type: one for each scale, of u8 one for each of their bytes;
+    /// nil: no scales can be of that type.
+    func scaleColumns(of type: ElementType) -> Int? {
+        if type.bitCount == scaleByteSize * 8 { return scaleDim }
+        return type == .uint8 ? scaleRowByteCount : nil
+    }
+
     /// Rows of the receive buffers in a world of this size.
     ///
     /// The corresponding Python name is `max_num_tokens_to_recv`.

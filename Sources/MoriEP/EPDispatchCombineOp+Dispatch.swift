@@ -8,8 +8,8 @@ extension EPDispatchCombineOp {
     ///   - tokens: [n, hidden], n from 0 to `maxInputTokensPerRank`, hidden at most `hiddenDim`, of
     ///     a type that fits the configuration's row; bf16 where `quantizesDispatch` casts it.
     ///   - weights: f32 [n, top-k], carried along; nil: none. All ranks alike.
-    ///   - scales: [n, scaleDim] of any type of `scaleByteSize` bytes, carried along; nil: none. All
-    ///     ranks alike.
+    ///   - scales: [n, scaleDim] of any type of `scaleByteSize` bytes, or their bytes: u8
+    ///     [n, scaleDim * scaleByteSize]; carried along; nil: none. All ranks alike.
     ///   - indices: i32 [n, top-k], expert ids. Ids that no rank hosts, negative ones among them,
     ///     are dropped; several experts on one rank make one copy.
     ///   - validTokenCount: i32 [1] on the device, 0 to n: how many of the n tokens count, read
@@ -130,15 +130,9 @@ extension EPDispatchCombineOp {
                     .invalidArgument,
                     "scales are \(scales), but scaleDim is 0; set it, or pass no scales")
             }
+            let columns = try scaleColumns(of: scales.elementType)
             try check(
-                "scales", scales, shape: [count, config.scaleDim],
-                elementType: scales.elementType)
-            guard scales.elementType.byteCount == config.scaleByteSize else {
-                throw MoriError(
-                    .invalidArgument,
-                    "scales are \(scales.elementType), \(scales.elementType.byteCount) bytes each;"
-                        + " legal is \(config.scaleByteSize) (scaleByteSize)")
-            }
+                "scales", scales, shape: [count, columns], elementType: scales.elementType)
         }
         if let validTokenCount = input.validTokenCount {
             try check("validTokenCount", validTokenCount, shape: [1], elementType: .int32)
@@ -147,6 +141,20 @@ extension EPDispatchCombineOp {
             tokenCount: count, hiddenDim: hidden, elementType: sentType,
             scaleElementType: quantizes(tokens) ? .float32 : input.scales?.elementType,
             hasWeights: input.weights != nil)
+    }
+
+    /// Columns of a scales tensor of a type.
+    ///
+    /// - Throws: `invalidArgument` for a type that no scales can be of.
+    func scaleColumns(of type: ElementType) throws(MoriError) -> Int {
+        guard let columns = config.scaleColumns(of: type) else {
+            throw MoriError(
+                .invalidArgument,
+                "scales are \(type), \(type.bitCount) bits each; legal is a type of"
+                    + " \(config.scaleByteSize) bytes (scaleByteSize), or u8 for all"
+                    + " \(config.scaleRowByteCount) bytes of a row")
+        }
+        return columns
     }
 
     /// The output of a round that occupies `slot`.
@@ -164,7 +172,8 @@ extension EPDispatchCombineOp {
                 : nil,
             scales: round.scaleElementType.map {
                 kernels.tensor(
-                    .receivedScales, slot: slot, shape: [capacity, config.scaleDim],
+                    .receivedScales, slot: slot,
+                    shape: [capacity, config.scaleColumns(of: $0) ?? config.scaleDim],
                     elementType: $0)
             },
             indices: kernels.tensor(

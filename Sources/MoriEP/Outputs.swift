@@ -15,7 +15,8 @@ public struct DispatchOutput: ~Copyable, Sendable {
     /// Their expert weights, f32 [capacity, top-k]: each source token's full row; nil when dispatch
     /// had none.
     public let weights: DeviceTensor?
-    /// Their scales, [capacity, scaleDim] of the type given; nil when dispatch had none.
+    /// Their scales, [capacity, scaleDim] of the type given, or of their bytes as given; nil when dispatch
+    /// had none.
     public let scales: DeviceTensor?
     /// Their expert ids, i32 [capacity, top-k]: each source token's full row, global ids.
     public let indices: DeviceTensor

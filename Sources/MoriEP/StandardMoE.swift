@@ -21,7 +21,7 @@ public struct StandardMoELayout: Sendable {
     ///
     /// The corresponding Python name is `packed_recv_src_info`.
     public let sources: DeviceTensor
-    /// Their scales, [expertsPerRank, capacity, scaleDim]; nil when dispatch had none.
+    /// Their scales, [expertsPerRank, capacity, columns as in dispatch]; nil when dispatch had none.
     public let scales: DeviceTensor?
     /// Rows of each expert that found no room, i32 [expertsPerRank]; 0 with the default capacity and
     /// distinct experts of each token.
@@ -72,8 +72,8 @@ extension EPDispatchCombineOp {
         var scales: DeviceTensor?
         if let scaleElementType {
             scales = try DeviceTensor(
-                shape: [experts, capacity, config.scaleDim], elementType: scaleElementType,
-                on: device)
+                shape: [experts, capacity, try scaleColumns(of: scaleElementType)],
+                elementType: scaleElementType, on: device)
         }
         return StandardMoELayout(
             tokens: try DeviceTensor(
@@ -295,6 +295,12 @@ extension EPDispatchCombineOp {
                 "layout.scales is \(layout.scales.map { "\($0)" } ?? "nil") and the round's scales are"
                     + " \(scaleElementType.map { "\($0)" } ?? "nil"); make the layout with that"
                     + " scaleElementType")
+        }
+        if let scales = layout.scales {
+            let columns = try scaleColumns(of: scales.elementType)
+            try check(
+                "layout.scales", scales, shape: [experts, capacity, columns],
+                elementType: scales.elementType)
         }
     }
 }

@@ -58,8 +58,11 @@ extension WorldTests.BadInputTests {
         BadCall("scales of another count", ["scales is u8[6, 3]", "legal is u8[6, 2]"]) {
             try $0.dispatch(scales: $0.tensor([6, 3], .uint8))
         },
-        BadCall("scales of another size", ["scales are f32, 4 bytes each", "legal is 1"]) {
+        BadCall("scales of another size", ["scales are f32, 32 bits each", "a type of 1 bytes"]) {
             try $0.dispatch(scales: $0.tensor([6, 2], .float32))
+        },
+        BadCall("scales of half a byte", ["scales are fp4, 4 bits each", "a type of 1 bytes"]) {
+            try $0.dispatch(scales: $0.tensor([6, 2], .float4E2M1))
         },
         BadCall("a count of two", ["validTokenCount is i32[2]", "legal is i32[1]"]) {
             try $0.dispatch(validTokenCount: $0.tensor([2], .int32))

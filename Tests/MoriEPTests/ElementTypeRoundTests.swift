@@ -37,6 +37,23 @@ extension WorldTests {
             }
         }
 
+        /// Scales are bytes to dispatch, whatever their size.
+        @Test(.timeLimit(.minutes(1)), arguments: KernelType.allCases)
+        func scalesOfEverySizeAreCarried(_ kernel: KernelType) async throws {
+            for size in 1...8 {
+                for count in [1, 5] {
+                    let workload = Workload(
+                        worldSize: 4, tokens: [3, 0, 5, 2], hidden: 16, topK: 2, expertsPerRank: 2,
+                        scaleDim: count, seed: UInt64(600 + size))
+                    try await RoundCase(workload) {
+                        $0.kernelType = kernel
+                        $0.devicesPerNode = kernel == .intraNode ? 8 : 2
+                        $0.scaleByteSize = size
+                    }.run()
+                }
+            }
+        }
+
         /// What a combine in a narrow type cannot hold is the largest value it has, and no NaN.
         @Test func sumsBeyondANarrowTypesRangeSaturate() async throws {
             let found = try await withLocalWorld(2) { world in

@@ -11,7 +11,7 @@ public struct RoundCase: Sendable, CustomTestStringConvertible {
     public var dispatchType = ElementType.bfloat16
     /// The type of combined tokens; nil: the same.
     public var combineType: ElementType?
-    /// Bytes of a scale, 1 or 4.
+    /// Bytes of a scale, 1 to 8.
     public var scaleByteSize = 4
     /// The configuration's hidden size, where it is more than the workload's.
     public var hiddenDim: Int?

@@ -120,7 +120,7 @@ public struct RoundInputs<Element: TokenElement>: Sendable {
     public let tokens: DeviceTensor
     /// f32 [n, top-k].
     public let weights: DeviceTensor
-    /// f32 or u8 [n, scaleDim]; nil where the workload has none.
+    /// f32 [n, scaleDim], or u8 [n, scaleDim * scaleByteSize]; nil where the workload has none.
     public let scales: DeviceTensor?
     /// i32 [n, top-k].
     public let indices: DeviceTensor
@@ -142,21 +142,27 @@ public struct RoundInputs<Element: TokenElement>: Sendable {
             (0..<count).flatMap { workload.weightRow(rank: rank, token: $0) },
             shape: [count, workload.topK], on: stream)
         let scaleRows = (0..<count).flatMap { workload.scaleRow(rank: rank, token: $0) }
-        let scaleShape = [count, workload.scaleDim]
+        let scaleSize = config?.scaleByteSize ?? 4
         if workload.scaleDim == 0 {
             scales = nil
-        } else if config?.scaleByteSize == 1 {
-            scales = try DeviceTensor(scaleRows.map(scaleByte), shape: scaleShape, on: stream)
+        } else if scaleSize == 4 {
+            scales = try DeviceTensor(scaleRows, shape: [count, workload.scaleDim], on: stream)
         } else {
-            scales = try DeviceTensor(scaleRows, shape: scaleShape, on: stream)
+            scales = try DeviceTensor(
+                scaleRows.flatMap { scaleBytes($0, size: scaleSize) },
+                shape: [count, workload.scaleDim * scaleSize], on: stream)
         }
         indices = try DeviceTensor(
             routes.experts[rank], shape: [count, workload.topK], on: stream)
     }
 }
 
-/// A scale as one byte.
-private func scaleByte(_ scale: Float) -> UInt8 { UInt8(scale * 256) }
+/// A scale in so many bytes.
+private func scaleBytes(_ scale: Float, size: Int) -> [UInt8] {
+    if size == 1 { return [UInt8(scale * 256)] }
+    let bytes = scale.littleEndianBytes
+    return (0..<size).map { bytes[$0 % 4] &+ UInt8($0 / 4) }
+}
 
 /// What a rank received, after it was compared with the oracle.
 public struct ReceivedRows: Sendable {
@@ -212,9 +218,8 @@ public func checkReceived<Element: TokenElement>(
         }
         if let scales {
             let sentScales = workload.scaleRow(rank: source.rank, token: source.token)
-            let bytes =
-                op.config.scaleByteSize == 1
-                ? sentScales.map(scaleByte) : sentScales.flatMap(\.littleEndianBytes)
+            let size = op.config.scaleByteSize
+            let bytes = sentScales.flatMap { scaleBytes($0, size: size) }
             guard haveEqualBytes(scales, at: row * bytes.count, bytes) else {
                 throw Mismatch("\(place): the scales differ")
             }

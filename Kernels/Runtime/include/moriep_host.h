@@ -17,6 +17,11 @@ const void* moriep_host_api(uint32_t version);
 int32_t moriep_host_widen(int32_t type, const void* entries, int64_t count, float* values);
 int32_t moriep_host_round(int32_t type, const float* values, int64_t count, void* entries);
 
+/// Bytes of rows, with their scales and metadata, that the kernels of a host stream have read and
+/// written so far; what is read once and stored at several places counts once as read. `stream` is
+/// a `moriep_stream` of the host.
+void moriep_host_stream_traffic(const void* stream, uint64_t* read, uint64_t* written);
+
 #ifdef __cplusplus
 }
 #endif

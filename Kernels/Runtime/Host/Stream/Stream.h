@@ -77,6 +77,8 @@ public:
     /// Returns once everything enqueued before has run.
     moriep_status synchronize();
     bool isIdle() const;
+    /// Bytes that its launches moved.
+    mori::host::Traffic traffic() const { return grid_.traffic(); }
 
     moriep_status beginCapture();
     moriep_status endCapture(moriep_graph** out);

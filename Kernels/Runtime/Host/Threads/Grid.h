@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "Device/Device.h"
+#include "Runtime/Host/Memory/Traffic.h"
 #include "Runtime/Host/Threads/WarpPool.h"
 
 namespace mori::host {
@@ -37,12 +38,17 @@ public:
                         launch.blocks,
                         index % launch.warpsPerBlock,
                         launch.streaming);
+            warpTraffic = {};
             (*launch.kernel)(block);
+            launch.grid->traffic_.add(warpTraffic);
             // The launch's end covers what it stored, as a word would.
             finishStreaming();
         };
         WarpPool::shared().run(blocks * warpsPerBlock, tasks_.get(), warp, &launch);
     }
+
+    /// Of all launches that have ended.
+    Traffic traffic() const { return traffic_.load(); }
 
 private:
     struct Free {
@@ -68,6 +74,7 @@ private:
     std::unique_ptr<WarpTask[]> tasks_;
     std::unique_ptr<BlockState[]> states_;
     std::vector<std::unique_ptr<std::byte, Free>> memory_;
+    TrafficTotal traffic_;
     int taskCount_ = 0;
     int stateCount_ = 0;
 };
