@@ -14,7 +14,7 @@ SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overf
 SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
-.PHONY: help setup build test bench example test-tsan test-asan test-rdma lint format \
+.PHONY: help setup build test bench bench-instructions example test-tsan test-asan test-rdma lint format \
         kernels kernels-nvidia test-isa clean distclean
 
 help: ## Show this list.
@@ -32,6 +32,11 @@ test: setup ## Run all tests on the host device.
 
 bench: setup ## Eight ranks dispatch and combine DeepSeek-V3's shape; options in BENCH_ARGS.
 	$(SWIFT) run -c release bench-dispatch-combine $(BENCH_ARGS)
+
+bench-instructions: ## Count the instructions of a round's parts; more than stored fails.
+	@scripts/setup.sh build instructions
+	$(SWIFT) build -c release --product bench-instructions
+	@scripts/check-instructions.py
 
 # A package of its own, as a user's is; alone it is eight ranks in one process, then one in each.
 example: setup ## Run the guide's complete example: as one process, then as one for each rank.

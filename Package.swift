@@ -84,6 +84,9 @@ let package = Package(
             swiftSettings: .strict),
         .target(name: "CRoofline", path: "Benchmarks/Roofline"),
         .executableTarget(
+            name: "bench-instructions", dependencies: ["MoriEP", "MoriLauncher"],
+            path: "Benchmarks/Instructions", exclude: ["thresholds.json"], swiftSettings: .strict),
+        .executableTarget(
             name: "bench-dispatch-combine",
             dependencies: [
                 "CRoofline", "MoriDevice", "MoriEP", "MoriLauncher", "MoriOracle", "MoriShmem",

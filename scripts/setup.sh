@@ -5,6 +5,8 @@
 #   scripts/setup.sh kernels    the same for the AMD kernels: HIP's headers, clang, LLVM's tools
 #   scripts/setup.sh nvidia     the same for the NVIDIA kernels: nvcc from Python wheels
 #   scripts/setup.sh lint       the formatter of the C and C++ files, at the pinned version
+#   scripts/setup.sh instructions
+#                               what bench-instructions counts with: valgrind
 #   scripts/setup.sh rdma-lab   what test-rdma's virtual machines are made of: qemu, Debian's kernel
 #
 # Swift and git are expected to be there. Several arguments may be given.
@@ -84,6 +86,12 @@ want_nvidia() {
 want_lint() {
     want make
     want clang-format-19
+}
+
+want_instructions() {
+    want python3
+    want binutils
+    want valgrind
 }
 
 want_rdma_lab() {
@@ -193,8 +201,8 @@ parts=("$@")
 if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
-        build | kernels | nvidia | lint | rdma-lab) "want_${part//-/_}" ;;
-        *) fail "unknown part '$part'; known are build, kernels, nvidia, lint and rdma-lab" ;;
+        build | kernels | nvidia | lint | instructions | rdma-lab) "want_${part//-/_}" ;;
+        *) fail "unknown part '$part'; known are build, kernels, nvidia, lint, instructions and rdma-lab" ;;
     esac
 done
 

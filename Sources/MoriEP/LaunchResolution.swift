@@ -117,7 +117,7 @@ extension EPDispatchCombineOp {
     }
 
     /// As much of a launch as is resident at once.
-    private func clamped(
+    func clamped(
         _ wanted: LaunchConfiguration, _ verb: OperatorKernels.Verb
     ) throws(MoriError) -> LaunchConfiguration {
         var launch = wanted
@@ -129,7 +129,7 @@ extension EPDispatchCombineOp {
     }
 
     /// As much of a launch as the rank's share of the hardware threads.
-    private func clampedToShare(_ wanted: LaunchConfiguration) -> LaunchConfiguration {
+    func clampedToShare(_ wanted: LaunchConfiguration) -> LaunchConfiguration {
         let share = max(1, deviceProperties.computeUnits / max(1, world.localWorldSize))
         var launch = wanted
         launch.warpsPerBlock = min(

@@ -5,6 +5,7 @@ import ArgumentParser
 struct MoriEPCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mori-ep",
-        abstract: "Starts programs as ranks of a world, and shows what this machine has.",
-        subcommands: [LaunchCommand.self, InfoCommand.self, DoctorCommand.self])
+        abstract:
+            "Starts programs as ranks of a world, tunes launches, and shows what this machine has.",
+        subcommands: [LaunchCommand.self, InfoCommand.self, DoctorCommand.self, TuneCommand.self])
 }
