@@ -8,13 +8,20 @@ SWIFT ?= swift
 # Passed on as they are: make bench BENCH_ARGS="--ranks 4", make test TEST_ARGS="--filter Dispatch".
 BENCH_ARGS ?=
 TEST_ARGS ?=
+PEERS_ARGS ?=
+SCALING_ARGS ?=
+# What they measure goes there; with PLOTS=docs/measured into the documentation.
+PLOTS ?= .build/measured
+# Debian's Python, which has Debian's PyTorch and matplotlib.
+PYTHON ?= /usr/bin/python3
 # The suites that run under a sanitizer: a regular expression over their names.
 SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics)Tests
 
 SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
-CXX_FILES = $(shell find Kernels Sources -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
+CXX_FILES = $(shell find Kernels Sources Benchmarks -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
-.PHONY: help setup build test bench bench-instructions example test-tsan test-asan test-rdma lint format \
+.PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
+        test-tsan test-asan test-rdma lint format \
         kernels kernels-nvidia test-isa clean distclean
 
 help: ## Show this list.
@@ -37,6 +44,25 @@ bench-instructions: ## Count the instructions of a round's parts; more than stor
 	@scripts/setup.sh build instructions
 	$(SWIFT) build -c release --product bench-instructions
 	@scripts/check-instructions.py
+
+# One driver runs MoriEP, Open MPI and PyTorch's gloo in turn, on the same rows.
+bench-peers: ## Measure beside Open MPI and PyTorch's gloo; options in PEERS_ARGS (--help).
+	@scripts/setup.sh build peers
+	$(SWIFT) build -c release --product bench-dispatch-combine
+	@mkdir -p .build/peers
+	mpicxx -std=c++17 -O3 -march=native -DOMPI_SKIP_MPICXX -Wall -Wextra -o .build/peers/peer-mpi \
+	    Benchmarks/Peers/MPI/main.cpp
+	$(PYTHON) Benchmarks/Peers/measure.py --json $(PLOTS)/peers.json $(PEERS_ARGS)
+	$(PYTHON) Benchmarks/Peers/plot.py $(PLOTS)/peers.json $(PLOTS)
+
+bench-scaling: ## Measure as ranks, tokens, experts and top-k grow; options in SCALING_ARGS (--help).
+	@scripts/setup.sh build peers
+	$(SWIFT) build -c release --product bench-dispatch-combine
+	$(PYTHON) Benchmarks/Scaling/measure.py --json $(PLOTS)/scaling.json $(SCALING_ARGS)
+	$(PYTHON) Benchmarks/Scaling/plot.py $(PLOTS)/scaling.json $(PLOTS)
+
+model: ## Print the model of docs/performance.md: EP8 to EP256 on MI300X and 400 Gb/s NICs.
+	@$(PYTHON) Benchmarks/Model/model.py
 
 # A package of its own, as a user's is; alone it is eight ranks in one process, then one in each.
 example: setup ## Run the guide's complete example: as one process, then as one for each rank.

@@ -7,6 +7,7 @@
 #   scripts/setup.sh lint       the formatter of the C and C++ files, at the pinned version
 #   scripts/setup.sh instructions
 #                               what bench-instructions counts with: valgrind
+#   scripts/setup.sh peers      what bench-peers measures beside us: Open MPI, PyTorch; matplotlib
 #   scripts/setup.sh rdma-lab   what test-rdma's virtual machines are made of: qemu, Debian's kernel
 #
 # Swift and git are expected to be there. Several arguments may be given.
@@ -92,6 +93,17 @@ want_instructions() {
     want python3
     want binutils
     want valgrind
+}
+
+want_peers() {
+    want openmpi-bin
+    want libopenmpi-dev
+    # mpicxx is a wrapper of it.
+    if ! have g++; then want g++; fi
+    want python3
+    want python3-numpy
+    want python3-torch
+    want python3-matplotlib
 }
 
 want_rdma_lab() {
@@ -201,8 +213,8 @@ parts=("$@")
 if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
-        build | kernels | nvidia | lint | instructions | rdma-lab) "want_${part//-/_}" ;;
-        *) fail "unknown part '$part'; known are build, kernels, nvidia, lint, instructions and rdma-lab" ;;
+        build | kernels | nvidia | lint | instructions | peers | rdma-lab) "want_${part//-/_}" ;;
+        *) fail "unknown part '$part'; known are build, kernels, nvidia, lint, instructions, peers and rdma-lab" ;;
     esac
 done
 

@@ -64,6 +64,20 @@ struct BenchCommand: AsyncParsableCommand {
         transform: OptionTypes.tokenType)
     var combineType: ElementType?
 
+    @Flag(
+        help: "Dispatch bf16 tokens, which are quantized on their way to --dispatch-type, an fp8.")
+    var quantizeDispatch = false
+
+    @Option(
+        help: ArgumentHelp(
+            "How combine quantizes bf16 rows on their way: \(OptionTypes.legalQuantizations).",
+            valueName: "scheme"),
+        transform: OptionTypes.quantization)
+    var quantization: CombineQuantization = .none
+
+    @Option(help: "Elements that share a scale where something is quantized: 32, 64, 128 or 256.")
+    var quantizationBlock: Int = 128
+
     @Option(
         help: ArgumentHelp(
             "random, round-robin, skewed, all-to-one, spread, or a JSON file: [ranks][tokens * topk]"
@@ -91,6 +105,13 @@ struct BenchCommand: AsyncParsableCommand {
 
     @Option(help: ArgumentHelp("Write the results there, as one object.", valueName: "file"))
     var json: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Run the rounds that are asked for through the FIFO PREFIX.requests.RANK and tell their"
+                + " times through PREFIX.answers.RANK, instead of --iterations; only in a"
+                + " launcher's world.", valueName: "prefix"))
+    var roundRequests: String?
 
     /// Set by this program for the ranks that it starts: they report to it instead of the user.
     @Flag(help: .private)

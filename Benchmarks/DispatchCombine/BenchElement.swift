@@ -48,11 +48,9 @@ enum RowMath {
         Element.rounded(row)
     }
 
-    /// What a rank's experts make of a row.
-    static func expertOutput<From: BenchElement, To: BenchElement>(
-        _ row: [From], factor: Float
-    ) -> [To] {
-        To.rounded(map(From.widened(row)) { $0 * factor })
+    /// What a rank's experts make of a row's values.
+    static func expertOutput<To: BenchElement>(_ row: [Float], factor: Float) -> [To] {
+        To.rounded(map(row) { $0 * factor })
     }
 
     /// Adds a row to fp32 sums.

@@ -28,6 +28,8 @@ struct ModeResult: Sendable, Codable {
     var combine: PhaseResult
     /// What one round asks of the network; nil where the kernels have none.
     var network: NetworkResult?
+    /// What the kernels of all ranks moved in one round; nil where the device does not count.
+    var moved: MovedBytes?
     /// Rounds before the timed ones.
     var warmups: Int
 
@@ -44,6 +46,7 @@ struct ModeResult: Sendable, Codable {
         combine = PhaseResult(
             ranks.map(\.combine), receivedTokens: received, commonClock: commonClock)
         network = NetworkResult(ranks.compactMap(\.network), settings: settings, routes: routes)
+        moved = MovedBytes(sumOf: ranks.compactMap(\.moved))
     }
 }
 

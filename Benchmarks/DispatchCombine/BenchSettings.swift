@@ -18,6 +18,10 @@ struct BenchShape: Hashable, Sendable, Codable {
     var expertsPerRank: Int
     var dispatchType: ElementType
     var combineType: ElementType
+    /// Whether bf16 tokens become `dispatchType` on their way.
+    var quantizesDispatch: Bool
+    var quantization: CombineQuantization
+    var quantizationBlock: Int
     var routing: String
     var seed: UInt64
     var iterations: Int
@@ -38,9 +42,14 @@ struct BenchSettings: Sendable {
     let verifies: Bool
     /// Rounds before the timed ones; nil: until the processes know each other's pages.
     let warmups: Int?
+    /// Where another program asks for rounds; nil: nobody does.
+    let roundRequests: String?
 
     /// How the ranks are spread over nodes.
     var nodes: Nodes { Nodes(worldSize: shape.ranks, devicesPerNode: shape.gpusPerNode) }
+
+    /// Whether rows travel in fewer bits than they have.
+    var isQuantized: Bool { config.quantizesDispatch || config.quantization != .none }
 
     /// The order in which the kernels add up what comes back.
     var sums: SumOrder {
@@ -75,8 +84,16 @@ struct BenchSettings: Sendable {
             kernelType: options.kernel, devicesPerNode: perNode,
             queuePairsPerPeer: options.queuePairs)
         config.timeout = options.timeout.map { .milliseconds(max(1, ($0 * 1000).rounded())) }
+        config.quantization = options.quantization
+        config.quantizesDispatch = options.quantizeDispatch
+        config.quantizationBlock = options.quantizationBlock
+        if config.quantizesDispatch {
+            // Or there would be no number of blocks to set; refused with words of its own otherwise.
+            config.scaleDim = config.blockCount(of: max(1, options.hidden))
+            config.combineElementType = options.combineType ?? .bfloat16
+        }
         combineInputs =
-            options.zeroCopy ? [.registered] : Self.differentCombineInputs(of: options.kernel)
+            options.zeroCopy ? [.registered] : Self.differentCombineInputs(of: config)
         config.combineInput = combineInputs[0]
         // Refused here once, instead of by each rank.
         try config.validate(worldSize: ranks)
@@ -87,20 +104,32 @@ struct BenchSettings: Sendable {
             pattern: try Self.routing(options, ranks: ranks), seed: options.seed)
         verifies = options.verify
         warmups = options.warmup
+        guard options.roundRequests == nil || launched != nil else {
+            throw BenchFailure(
+                "--round-requests is for ranks that a launcher started, each with a FIFO of its"
+                    + " own; legal is a world of RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT")
+        }
+        roundRequests = options.roundRequests
         shape = BenchShape(
             kernel: config.kernelType.description, world: options.world, ranks: ranks,
             nodes: nodes, gpusPerNode: perNode, queuePairs: options.queuePairs,
             tokens: options.tokens, hidden: options.hidden, topk: options.topk,
             expertsPerRank: options.expertsPerRank, dispatchType: config.elementType,
-            combineType: config.effectiveCombineElementType, routing: options.routing,
+            combineType: config.effectiveCombineElementType,
+            quantizesDispatch: config.quantizesDispatch, quantization: config.quantization,
+            quantizationBlock: config.quantizationBlock, routing: options.routing,
             seed: options.seed, iterations: options.iterations)
     }
 
     /// The ways of combining that a kernel does differently.
     ///
     /// InterNode and AsyncLL copy every row on its way, wherever the experts wrote it.
-    private static func differentCombineInputs(of kernel: KernelType) -> [CombineInput] {
-        switch kernel {
+    private static func differentCombineInputs(
+        of config: EPDispatchCombineConfig
+    ) -> [CombineInput] {
+        switch config.kernelType {
+        // What peers read in place cannot be quantized.
+        case .intraNode where config.quantization != .none: [.external]
         case .intraNode, .interNodeV1, .interNodeV1LL: [.external, .registered]
         case .interNode, .asyncLL: [.external]
         }

@@ -15,9 +15,11 @@ struct NetworkResult: Sendable, Codable {
         // As the rounds are run: weights in dispatch, none in combine.
         let dispatched = PacketByteCount(
             row: config.elementType.byteCount(of: hidden), topK: config.expertsPerToken,
-            carriesWeights: true)
+            carriesWeights: true,
+            scales: BenchWire.dispatch(config).map { 4 * $0.scaleCount(of: hidden) } ?? 0)
         let combined = PacketByteCount(
-            row: config.effectiveCombineElementType.byteCount(of: hidden),
+            row: BenchWire.combine(config)?.byteCount(of: hidden)
+                ?? config.effectiveCombineElementType.byteCount(of: hidden),
             topK: config.expertsPerToken, carriesWeights: false)
         dispatch = NetworkVerbResult(
             counts.dispatch.total, packetByteCount: dispatched.dispatch, routes.traffic)

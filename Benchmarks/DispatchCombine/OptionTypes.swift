@@ -42,6 +42,19 @@ enum OptionTypes {
         return type
     }
 
+    /// The ways to quantize a combine, as they are spelt here.
+    static var legalQuantizations: String {
+        CombineQuantization.allCases.map(\.description).joined(separator: ", ")
+    }
+
+    /// A way to quantize a combine by its name.
+    static func quantization(_ text: String) throws -> CombineQuantization {
+        guard let scheme = CombineQuantization(rawValue: text) else {
+            throw ValidationError("legal are \(legalQuantizations)")
+        }
+        return scheme
+    }
+
     /// The routing patterns that have names; everything else is a file's.
     static let routings: [String: RoutingPattern] = [
         "random": .random, "round-robin": .roundRobin, "skewed": .skewed,

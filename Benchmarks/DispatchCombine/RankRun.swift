@@ -25,24 +25,16 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
         /// The operator's own, known after a round.
         var received: DeviceTensor?
         var combined: DeviceTensor?
+        /// Of what the verified round combined; other rounds receive in other orders, which the
+        /// experts' output does not follow.
+        var checksum: UInt64?
     }
 
     /// Verifies and measures each way of combining in turn.
     mutating func run() async throws -> [ModeResult] {
         var results: [ModeResult] = []
         for input in settings.combineInputs {
-            let rows = routes.receivedCounts[rank]
-            let isExternal = input == .external
-            // As many rows as come, no more: the registered buffer is large enough for all.
-            var mode = Mode(
-                input: input,
-                expertOutput: isExternal
-                    ? try DeviceTensor(
-                        shape: [rows, settings.workload.hidden],
-                        elementType: Combined.elementType, on: world.device)
-                    : try op.registeredCombineInput(
-                        of: Combined.elementType, hiddenDim: settings.workload.hidden))
-            try await prepare(&mode)
+            let mode = try await prepared(input)
             let samples = try await measure(mode)
             results.append(
                 ModeResult(
@@ -56,21 +48,48 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
     // -------------------------------------------------------------------------------------------
     // Rounds
 
+    /// Makes a way of combining ready for timed rounds, and verifies it.
+    func prepared(_ input: CombineInput) async throws -> Mode {
+        // As many rows as come, no more: the registered buffer is large enough for all.
+        let shape = [routes.receivedCounts[rank], settings.workload.hidden]
+        var mode = Mode(
+            input: input,
+            expertOutput: input == .external
+                ? try DeviceTensor(
+                    shape: shape, elementType: Combined.elementType, on: world.device)
+                : try op.registeredCombineInput(
+                    of: Combined.elementType, hiddenDim: settings.workload.hidden))
+        try await prepare(&mode)
+        return mode
+    }
+
     /// Runs one round; this rank begins so many nanoseconds later than the others.
-    private func round(
+    ///
+    /// - Returns: The phases' times by the host's clock, from before the call to when the host knows
+    ///   of its end; and what the kernels moved.
+    @discardableResult
+    func round(
         _ mode: Mode, marks: (PhaseMarks, PhaseMarks), delay: Int64 = 0
-    ) async throws {
+    ) async throws -> (dispatch: Interval, combine: Interval, moved: MovedBytes?) {
         try await world.meet(delay: delay)
+        let before = stream.rowTraffic
+        var dispatch = Interval.now
         try marks.0.begin(on: stream)
         let received = try op.dispatch(
             buffers.tokens, weights: buffers.weights, indices: buffers.indices, on: stream)
         try marks.0.finish(on: stream)
         try await stream.completion()
+        dispatch.end()
+        let between = stream.rowTraffic
         try await world.meet()
+        var combine = Interval.now
         try marks.1.begin(on: stream)
         _ = try op.combine(mode.expertOutput, of: received, input: mode.input, on: stream)
         try marks.1.finish(on: stream)
         try await stream.completion()
+        combine.end()
+        let moved = MovedBytes(before: before, between: between, after: stream.rowTraffic)
+        return (dispatch, combine, moved)
     }
 
     /// The rounds before the timed ones: one of NaNs and a verified one, or plain ones.
@@ -93,10 +112,14 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
         try await world.barrier()
         try receivedIndices.prefix(rows).fill(with: 0xFF, on: stream)
         progress.show("\(mode.input): tokens")
-        try await buffers.load(Element.self, settings.workload, rank: rank, on: stream)
+        if settings.config.quantizesDispatch {
+            try await buffers.load(BFloat16.self, settings.workload, rank: rank, on: stream)
+        } else {
+            try await buffers.load(Element.self, settings.workload, rank: rank, on: stream)
+        }
         try await world.barrier()
         if settings.verifies {
-            try await verify(mode)
+            mode.checksum = try await verify(mode)
         } else {
             try await loadExpertOutput(mode, rows: rows)
         }
@@ -117,8 +140,12 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
     }
 
     /// One round compared with the oracle, on every rank.
-    private func verify(_ mode: Mode) async throws {
-        let verification = Verification<Element, Combined>(routes: routes, rank: rank)
+    ///
+    /// - Returns: The checksum of the combined rows, for whoever asks for rounds.
+    private func verify(_ mode: Mode) async throws -> UInt64? {
+        let verification = Verification<Element, Combined>(
+            routes: routes, rank: rank, dispatchWire: .dispatch(settings.config),
+            combineWire: .combine(settings.config))
         progress.show("\(mode.input): verifying dispatch")
         let received = try op.dispatch(
             buffers.tokens, weights: buffers.weights, indices: buffers.indices, on: stream)
@@ -130,6 +157,7 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
         let combined = try op.combine(
             mode.expertOutput, of: received, weights: weights, input: mode.input, on: stream)
         try await throwFirst(try await verification.checkCombined(combined, on: stream))
+        return settings.roundRequests == nil ? nil : try await checksum(of: combined.tokens)
     }
 
     /// Throws the difference of the lowest rank that found one, the same on every rank.
@@ -148,23 +176,27 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
     private func measure(_ mode: Mode) async throws -> RankSamples {
         let device = world.device
         let marks = (try PhaseMarks(on: device), try PhaseMarks(on: device))
-        let rooflines = try Rooflines(self, mode)
+        // A plain loop does not quantize: what it takes would be no roofline.
+        let rooflines = settings.isQuantized ? nil : try Rooflines(self, mode)
         var samples = RankSamples(
             dispatch: PhaseSamples(bytes: byteCount(of: Element.self)),
             combine: PhaseSamples(bytes: byteCount(of: Combined.self)),
             commonClock: world.isOneMachine)
         // Once before the timed rounds, so that its memory was touched too.
-        for verb in Rooflines.Verb.allCases {
-            _ = try await rooflines.measure(verb, rooflines.loops[0])
+        if let rooflines {
+            for verb in Rooflines.Verb.allCases {
+                _ = try await rooflines.measure(verb, rooflines.loops[0])
+            }
         }
         samples.warmups = try await warmUp(mode, marks: marks)
-        samples.network = try await countNetwork(mode, marks: marks)
+        (samples.network, samples.moved) = try await count(mode, marks: marks)
         let iterations = settings.shape.iterations
         for turn in 0..<iterations {
             progress.show("\(mode.input): round \(turn + 1) of \(iterations)")
             try await round(mode, marks: marks)
             samples.dispatch.phase.append(try marks.0.interval(clock))
             samples.combine.phase.append(try marks.1.interval(clock))
+            guard let rooflines else { continue }
             for loop in rooflines.loops {
                 for verb in Rooflines.Verb.allCases {
                     try await world.meet()
@@ -184,7 +216,7 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
     /// to.
     ///
     /// - Returns: How many rounds it took.
-    private func warmUp(_ mode: Mode, marks: (PhaseMarks, PhaseMarks)) async throws -> Int {
+    func warmUp(_ mode: Mode, marks: (PhaseMarks, PhaseMarks)) async throws -> Int {
         let count = world.worldSize
         let most =
             settings.warmups
@@ -209,15 +241,15 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
         return most
     }
 
-    /// What one round asks of the network; nil where the kernels have none.
-    private func countNetwork(
+    /// What one round asks of the network, nil where the kernels have none, and what they move.
+    private func count(
         _ mode: Mode, marks: (PhaseMarks, PhaseMarks)
-    ) async throws -> NetworkStatistics? {
-        guard settings.config.kernelType != .intraNode else { return nil }
+    ) async throws -> (NetworkStatistics?, MovedBytes?) {
         progress.show("\(mode.input): counting")
         let before = await op.networkStatistics()
-        try await round(mode, marks: marks)
-        return await op.networkStatistics() - before
+        let moved = try await round(mode, marks: marks).moved
+        guard settings.config.kernelType != .intraNode else { return (nil, moved) }
+        return (await op.networkStatistics() - before, moved)
     }
 
     private func byteCount<Type: BenchElement>(of type: Type.Type) -> Int {
@@ -246,7 +278,7 @@ extension RankRun where Element == BFloat16, Combined == BFloat16 {
     /// Makes a rank's operator, runs it with the settings' element types, and closes it.
     static func run(
         _ settings: BenchSettings, _ routes: Routes, in world: SymmetricMemory
-    ) async throws -> BenchResult {
+    ) async throws -> BenchResult? {
         let types = (settings.config.elementType, settings.config.effectiveCombineElementType)
         // The pairs that models use, for which the compiler makes fast code.
         return switch types {
@@ -272,7 +304,7 @@ extension RankRun where Element == BFloat16, Combined == BFloat16 {
     private static func measured<Dispatched: BenchElement, Summed: BenchElement>(
         _: Dispatched.Type, _: Summed.Type, _ settings: BenchSettings, _ routes: Routes,
         in world: SymmetricMemory
-    ) async throws -> BenchResult {
+    ) async throws -> BenchResult? {
         try await RankRun<Dispatched, Summed>.measured(settings, routes, in: world)
     }
 }
@@ -280,7 +312,7 @@ extension RankRun where Element == BFloat16, Combined == BFloat16 {
 extension RankRun {
     fileprivate static func measured(
         _ settings: BenchSettings, _ routes: Routes, in world: SymmetricMemory
-    ) async throws -> BenchResult {
+    ) async throws -> BenchResult? {
         let progress = Progress(rank: world.rank)
         progress.show("allocating")
         let op = try await EPDispatchCombineOp(settings.config, in: world)
@@ -291,6 +323,11 @@ extension RankRun {
         var run = RankRun(
             settings: settings, routes: routes, op: op, stream: stream, clock: clock,
             buffers: buffers, progress: progress)
+        if let prefix = settings.roundRequests {
+            try await run.serve(RoundRequests(prefix: prefix, rank: world.rank))
+            try await op.close()
+            return nil
+        }
         let modes = try await run.run()
         let result = try BenchResult(
             settings, modes: modes, op: op, peakBytes: run.peakBytes)

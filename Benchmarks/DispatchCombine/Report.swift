@@ -37,9 +37,11 @@ struct Report {
     }
 
     private var heading: [String] {
-        let types =
+        var types =
             shape.dispatchType == shape.combineType
             ? "\(shape.dispatchType)" : "\(shape.dispatchType), combined as \(shape.combineType)"
+        if shape.quantizesDispatch { types = "bf16 sent as " + types }
+        if shape.quantization != .none { types += " sent as \(shape.quantization)" }
         let experts = shape.ranks * shape.expertsPerRank
         let perNode =
             shape.ranks % shape.gpusPerNode == 0
@@ -143,8 +145,10 @@ struct Report {
     private func row(_ name: String, _ phase: PhaseResult) -> String {
         row([
             name, "\(phase.receivedTokens)", fixed(phase.gbpsPerRank, 2),
-            fixed(phase.gbpsTotal, 2), fixed(phase.rooflineGbps, 2),
-            fixed(phase.rooflineRatio, 2), fixed(phase.p50Us, 0), fixed(phase.p99Us, 0),
+            fixed(phase.gbpsTotal, 2),
+            phase.rooflineLoop == nil ? "-" : fixed(phase.rooflineGbps, 2),
+            phase.rooflineLoop == nil ? "-" : fixed(phase.rooflineRatio, 2),
+            fixed(phase.p50Us, 0), fixed(phase.p99Us, 0),
             fixed(phase.maxUs, 0),
         ])
     }

@@ -18,7 +18,9 @@ struct RoundBuffers {
         let workload = routes.workload
         let count = workload.tokens[rank]
         tokens = try DeviceTensor(
-            shape: [count, workload.hidden], elementType: config.elementType, on: stream.device)
+            shape: [count, workload.hidden],
+            elementType: config.quantizesDispatch ? .bfloat16 : config.elementType,
+            on: stream.device)
         weights = try DeviceTensor(
             shape: [count, workload.topK], elementType: .float32, on: stream.device)
         try tokens.fill(with: 0xFF, on: stream)

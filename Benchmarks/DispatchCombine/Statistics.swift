@@ -23,6 +23,8 @@ struct RankSamples: Sendable, Codable {
     var warmups = 0
     /// What it asked of the network in one round; nil where the kernels have none.
     var network: NetworkStatistics?
+    /// What its kernels moved in one round; nil where the device does not count.
+    var moved: MovedBytes?
 
     /// Adds a roofline's sample.
     mutating func add(_ interval: Interval, _ verb: Rooflines.Verb, _ loop: RooflineLoop) {

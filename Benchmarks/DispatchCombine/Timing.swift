@@ -9,6 +9,15 @@ struct Interval: Hashable, Sendable {
     var ended: Int64
 
     var nanoseconds: Int64 { ended - began }
+
+    /// One that begins now and has not lasted yet.
+    static var now: Interval {
+        let time = roofline_now()
+        return Interval(began: time, ended: time)
+    }
+
+    /// Lets it end now.
+    mutating func end() { ended = roofline_now() }
 }
 
 /// Puts the times of a stream's events on the machine's monotonic clock, which the ranks of a

@@ -9,6 +9,9 @@ import MoriOracle
 struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
     let routes: Routes
     let rank: Int
+    /// How dispatch, and combine, quantize; nil: they do not.
+    let dispatchWire: BenchWire?
+    let combineWire: BenchWire?
 
     private var workload: Workload { routes.workload }
 
@@ -25,6 +28,9 @@ struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
             try await received.indices.prefix(positions.count).elements(on: stream)
         let weights: [Float] =
             try await received.weights?.prefix(positions.count).elements(on: stream) ?? []
+        let scales: [Float] =
+            dispatchWire == nil
+            ? [] : try await received.scales?.prefix(positions.count).elements(on: stream) ?? []
         let rowBytes = Element.elementType.byteCount(of: workload.hidden)
         for piece in DeviceTensor.pieces(positions.count, rowByteCount: rowBytes) {
             let found: [Element] = try await received.tokens.rows(piece).elements(on: stream)
@@ -44,15 +50,19 @@ struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
                     return "\(place), weight \(column): "
                         + Self.words(weights[row * experts.count + column], expertWeights[column])
                 }
-                let sent: [Element] = RowMath.rounded(
-                    workload.tokenRow(rank: source.rank, token: source.token))
+                let sent = sentRow(rank: source.rank, token: source.token)
                 let local = row - piece.lowerBound
-                if let column = RowMath.firstDifference(found, row: local, sent) {
+                if let column = RowMath.firstDifference(found, row: local, sent.elements) {
                     return "\(place), column \(column): "
-                        + Self.words(found[local * sent.count + column], sent[column])
+                        + Self.words(
+                            found[local * sent.elements.count + column], sent.elements[column])
+                }
+                if let block = RowMath.firstDifference(scales, row: row, sent.scales) {
+                    return "\(place), scale \(block): "
+                        + Self.words(scales[row * sent.scales.count + block], sent.scales[block])
                 }
                 results += RowMath.expertOutput(
-                    sent,
+                    sent.values,
                     factor: routes.oracle.rankFactor(
                         rank, experts: experts, weights: expertWeights))
             }
@@ -60,6 +70,28 @@ struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
         }
         try await stream.completion()
         return nil
+    }
+
+    /// A token as it is received.
+    private struct SentRow {
+        var elements: [Element]
+        /// Of its blocks; none where dispatch does not quantize.
+        var scales: [Float] = []
+        /// What the experts read.
+        var values: [Float]
+    }
+
+    private func sentRow(rank: Int, token: Int) -> SentRow {
+        let row = workload.tokenRow(rank: rank, token: token)
+        guard let dispatchWire else {
+            let elements: [Element] = RowMath.rounded(row)
+            return SentRow(elements: elements, values: Element.widened(elements))
+        }
+        let (elements, scales) = dispatchWire.sent(
+            BFloat16.widened(RowMath.rounded(row)))
+        return SentRow(
+            elements: RowMath.rounded(elements), scales: scales,
+            values: dispatchWire.values(elements, scales: scales))
     }
 
     /// Every token that goes here came, once, and no other.
@@ -116,7 +148,7 @@ struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
     private func combinedRow(_ token: Int) -> [Combined] {
         let experts = workload.expertRow(rank: rank, token: token)
         let weights = workload.weightRow(rank: rank, token: token)
-        let sent: [Element] = RowMath.rounded(workload.tokenRow(rank: rank, token: token))
+        let sent = sentRow(rank: rank, token: token).values
         let destinations = routes.destinations(rank: rank, token: token).map(Int.init)
         let order = routes.oracle.sums
         var total = [Float](repeating: 0, count: workload.hidden)
@@ -126,11 +158,21 @@ struct Verification<Element: BenchElement, Combined: BenchElement>: Sendable {
                 let factor = routes.oracle.rankFactor(
                     destination, experts: experts, weights: weights)
                 let output: [Combined] = RowMath.expertOutput(sent, factor: factor)
-                RowMath.add(output, to: &sums)
+                if let combineWire, !order.roundsParts {
+                    RowMath.add(combineWire.passed(Combined.widened(output)), to: &sums)
+                } else {
+                    RowMath.add(output, to: &sums)
+                }
             }
-            guard order.roundsParts else { return RowMath.rounded(sums) }
-            let rounded: [Combined] = RowMath.rounded(sums)
-            RowMath.add(rounded, to: &total)
+            guard case .nodes(let nodes) = order else { return RowMath.rounded(sums) }
+            // Between nodes the sum travels, from fp32; the own node's does not.
+            let isOwn = nodes.node(of: destinations[part.lowerBound]) == nodes.node(of: rank)
+            if let combineWire, !isOwn {
+                RowMath.add(combineWire.passed(sums), to: &total)
+            } else {
+                let rounded: [Combined] = RowMath.rounded(sums)
+                RowMath.add(rounded, to: &total)
+            }
         }
         return RowMath.rounded(total)
     }

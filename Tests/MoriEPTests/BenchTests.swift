@@ -60,6 +60,18 @@ extension WorldTests.BenchTests {
         var dispatch: Phase
         var combine: Phase
         var network: Network?
+        /// What the kernels of all ranks moved in one round.
+        struct Moved: Decodable {
+            struct Verb: Decodable {
+                var bytesRead: Int
+                var bytesWritten: Int
+            }
+            var dispatch: Verb
+            var combine: Verb
+        }
+        var moved: Moved?
+        var quantizesDispatch: Bool
+        var quantization: String
         var otherModes: [Mode]
         var warmups: Int
 
@@ -220,6 +232,51 @@ extension WorldTests.BenchTests {
         #expect(found.otherModes.count == 1 && found.otherModes[0].network != nil)
     }
 
+    /// bf16 tokens that travel as fp8, and bf16 rows that come back in fewer bits.
+    @Test(
+        .timeLimit(.minutes(2)), arguments: [KernelType.intraNode, .interNodeV1, .asyncLL],
+        CombineQuantization.allCases)
+    func quantizedRoundsAreVerified(
+        _ kernel: KernelType, _ quantization: CombineQuantization
+    ) async throws {
+        let found = try await result(
+            of: [
+                "--kernel", "\(kernel)", "--ranks", "4", "--gpus-per-node",
+                kernel == .intraNode ? "4" : "2", "--tokens", "9", "--hidden", "200", "--topk",
+                "3", "--experts-per-rank", "3", "--world", "thread", "--iterations", "2",
+                "--quantize-dispatch", "--dispatch-type", "fp8_e4m3", "--quantization",
+                "\(quantization)", "--quantization-block", "64",
+            ])
+        #expect(found.verified)
+        #expect([found.dispatchType, found.combineType] == ["fp8_e4m3", "bf16"])
+        #expect(found.quantizesDispatch)
+        #expect(found.quantization == "\(quantization)")
+        #expect(found.dispatch.rooflineGbps == 0)
+        guard let network = found.network else { return }
+        // 200 elements of a byte, 4 scales, 3 weights, 3 ids and the source.
+        #expect(network.dispatch.minimumBytes % (200 + 16 + 12 + 12 + 4) == 0)
+        let rows = [
+            CombineQuantization.none: 400, .fp8DirectCast: 200, .fp8Blockwise: 216,
+            .fp4Blockwise: 116,
+        ]
+        #expect(network.combine.minimumBytes % (rows[quantization] ?? 0) == 0)
+        for verb in [network.dispatch, network.combine] {
+            #expect(verb.minimumBytes > 0 && verb.payloadBytes >= verb.minimumBytes)
+        }
+    }
+
+    /// Each token's row, weights and ids are read once; and stored, with the source, once a rank.
+    @Test(.timeLimit(.minutes(2)))
+    func whatTheKernelsMoveIsCounted() async throws {
+        let found = try await result(of: Self.shape + ["--iterations", "1", "--zero-copy"])
+        let moved = try #require(found.moved)
+        // 130 bf16, 5 weights, 5 ids.
+        #expect(moved.dispatch.bytesRead == 21 * (260 + 20 + 20))
+        #expect(moved.dispatch.bytesWritten >= found.dispatch.receivedTokens * (260 + 20 + 20))
+        #expect(moved.combine.bytesRead == found.combine.receivedTokens * 260)
+        #expect(moved.combine.bytesWritten == 21 * 260)
+    }
+
     /// As under torchrun on two machines: each process knows how many there are on its own.
     @Test(
         .enabled(if: InterNodeSupport.isBuilt), .timeLimit(.minutes(2)),
@@ -260,6 +317,9 @@ extension WorldTests.BenchTests {
                 ["--kernel", "inter"],
                 "intranode, internode, internode-v1, internode-v1ll, async-ll"
             ),
+            (["--quantization", "fp8"], "legal are none, fp8_direct_cast, fp8_blockwise"),
+            (["--quantize-dispatch"], "bf16 tokens can be sent as fp8_e4m3"),
+            (["--quantization-block", "100"], "legal are 32, 64, 128 and 256, nearest 128"),
             (["--ranks", "0"], "--ranks is 0; legal is 1 or more"),
             (["--queue-pairs", "0"], "--queue-pairs is 0; legal is 1 or more"),
             (["--warmup=-1"], "--warmup is -1; legal is 0 or more"),
