@@ -1,7 +1,9 @@
+import CRoofline
 import FoundationEssentials
 import MoriDevice
 import MoriEP
 import MoriOracle
+import Synchronization
 
 /// One rank's part of the benchmark.
 struct RankRun<Element: BenchElement, Combined: BenchElement> {
@@ -65,31 +67,62 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
 
     /// Runs one round; this rank begins so many nanoseconds later than the others.
     ///
+    /// Each phase is a blocking call on a thread of the benchmark's, as of a server that has one for
+    /// each rank: enqueue, and wait for the stream.
+    ///
     /// - Returns: The phases' times by the host's clock, from before the call to when the host knows
     ///   of its end; and what the kernels moved.
     @discardableResult
     func round(
         _ mode: Mode, marks: (PhaseMarks, PhaseMarks), delay: Int64 = 0
     ) async throws -> (dispatch: Interval, combine: Interval, moved: MovedBytes?) {
-        try await world.meet(delay: delay)
         let before = stream.rowTraffic
-        var dispatch = Interval.now
-        try marks.0.begin(on: stream)
-        let received = try op.dispatch(
-            buffers.tokens, weights: buffers.weights, indices: buffers.indices, on: stream)
-        try marks.0.finish(on: stream)
-        try await stream.completion()
-        dispatch.end()
+        let (received, dispatch) = try await blocking(
+            from: try await world.meetingTime() + delay, marks.0
+        ) { [op, stream, buffers] () throws(MoriError) in
+            Held(
+                try op.dispatch(
+                    buffers.tokens, weights: buffers.weights, indices: buffers.indices, on: stream))
+        }
         let between = stream.rowTraffic
-        try await world.meet()
-        var combine = Interval.now
-        try marks.1.begin(on: stream)
-        _ = try op.combine(mode.expertOutput, of: received, input: mode.input, on: stream)
-        try marks.1.finish(on: stream)
-        try await stream.completion()
-        combine.end()
+        let (_, combine) = try await blocking(from: try await world.meetingTime(), marks.1) {
+            [op, stream] () throws(MoriError) in
+            _ = try op.combine(
+                mode.expertOutput, of: received.take(), input: mode.input, on: stream)
+        }
         let moved = MovedBytes(before: before, between: between, after: stream.rowTraffic)
         return (dispatch, combine, moved)
+    }
+
+    /// What a dispatch gave, for another thread; taken once.
+    private final class Held: Sendable {
+        private let output: Mutex<DispatchOutput?>
+
+        init(_ output: consuming DispatchOutput) { self.output = Mutex(output) }
+
+        func take() -> DispatchOutput {
+            guard let taken = output.withLock({ $0.take() }) else { preconditionFailure("taken") }
+            return taken
+        }
+    }
+
+    /// Enqueues on a thread of its own at a moment, and waits there until the stream is done.
+    private func blocking<Success: Sendable>(
+        from start: Int64, _ marks: PhaseMarks,
+        _ enqueue: @escaping @Sendable () throws(MoriError) -> Success
+    ) async throws -> (Success, Interval) {
+        try await BackgroundThread.run { [stream] in
+            Result { () throws(MoriError) in
+                roofline_sleep_until(start)
+                var interval = Interval.now
+                try marks.begin(on: stream)
+                let success = try enqueue()
+                try marks.finish(on: stream)
+                try stream.synchronize()
+                interval.end()
+                return (success, interval)
+            }
+        }.get()
     }
 
     /// The rounds before the timed ones: one of NaNs and a verified one, or plain ones.

@@ -88,12 +88,17 @@ extension SymmetricMemory {
     /// A barrier alone does not, for its news take their time from rank to rank. Ranks of several
     /// machines have only that.
     func meet(delay: Int64 = 0) async throws(MoriError) {
+        let start = try await meetingTime()
+        roofline_sleep_until(start + delay)
+    }
+
+    /// Waits for all ranks; the moment at which they agree to go on.
+    func meetingTime() async throws(MoriError) -> Int64 {
         let times = try await allGather(Array("\(roofline_now())".utf8)).map {
             Int64(String(decoding: $0, as: UTF8.self)) ?? 0
         }
         let now = roofline_now()
-        let start = isOneMachine ? (times.max() ?? now) + 3_000_000 : now
-        roofline_sleep_until(start + delay)
+        return isOneMachine ? (times.max() ?? now) + 3_000_000 : now
     }
 }
 

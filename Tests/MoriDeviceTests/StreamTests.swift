@@ -141,6 +141,48 @@ import Testing
         #expect(try tensor.blockingElements(as: Int32.self, on: stream) == [1, 2, 3])
     }
 
+    /// A thread that waits runs commands itself. Many threads enqueue and wait, and whoever runs a
+    /// command, it runs once, in its order, and alone.
+    @Test(.timeLimit(.minutes(1)))
+    func commandsRunInOrderWhoeverRunsThem() async throws {
+        let stream = try DeviceStream(on: device)
+        let count = Counter()
+        let misplaced = Counter()
+        try await withThrowingTaskGroup { group in
+            for waiter in 0..<4 {
+                group.addTask {
+                    let outcome: Result<Void, MoriError> = try await BackgroundThread.run {
+                        Result { () throws(MoriError) in
+                            for turn in 0..<500 {
+                                // Two callbacks: the second finds what the first left, and no other's.
+                                try stream.enqueue {
+                                    count.value.add(1, ordering: .relaxed)
+                                }
+                                let tensor = try DeviceTensor(
+                                    shape: [64], elementType: .uint8, on: stream.device)
+                                let byte = UInt8(truncatingIfNeeded: turn * 4 + waiter)
+                                try tensor.fill(with: byte &+ 1, on: stream)
+                                try tensor.fill(with: byte, on: stream)
+                                // Some leave their work to the others, and to the stream's thread.
+                                if turn % 7 == waiter { continue }
+                                let bytes: [UInt8] = try tensor.blockingElements(on: stream)
+                                if !bytes.allSatisfy({ $0 == byte }) {
+                                    misplaced.value.add(1, ordering: .relaxed)
+                                }
+                            }
+                        }
+                    }
+                    try outcome.get()
+                }
+            }
+            try await group.waitForAll()
+        }
+        try await stream.completion()
+        #expect(count.value.load(ordering: .relaxed) == 2000)
+        #expect(misplaced.value.load(ordering: .relaxed) == 0)
+        #expect(stream.isIdle)
+    }
+
     @Test(.timeLimit(.minutes(1)))
     func manyTasksMayAwaitOneStream() async throws {
         let stream = try DeviceStream(on: device)
@@ -207,4 +249,25 @@ import Testing
 
 private final class Counter: Sendable {
     let value = Atomic(0)
+}
+
+extension DeviceStream {
+    /// Calls `body` in the stream's order.
+    fileprivate func enqueue(_ body: @escaping @Sendable () -> Void) throws(MoriError) {
+        let box = unsafe Unmanaged.passRetained(Body(body))
+        let status = unsafe device.library.table.pointee.stream_callback(
+            handle,
+            { context in
+                guard let context = unsafe context else { return }
+                unsafe Unmanaged<Body>.fromOpaque(context).takeRetainedValue().run()
+            }, box.toOpaque())
+        if status != MORIEP_SUCCESS { unsafe box.release() }
+        try device.library.check(status, "stream_callback")
+    }
+}
+
+private final class Body: Sendable {
+    let run: @Sendable () -> Void
+
+    init(_ run: @escaping @Sendable () -> Void) { self.run = run }
 }

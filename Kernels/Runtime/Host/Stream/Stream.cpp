@@ -95,30 +95,52 @@ void moriep_stream::push(Command&& command) {
         size_ += 1;
         pushed_.fetch_add(1, std::memory_order_release);
         // Inside the lock: after StopStream the thread frees the stream as soon as it can take it.
-        wake32(address(pushed_));
+        offer();
     }
 }
 
+/// Tells the stream's thread that there is a command, unless somebody waits, who runs it instead.
+/// Inside the lock.
+void moriep_stream::offer() {
+    if (size_ == 0 || waiting_ > 0 || isRunning_) return;
+    offered_.fetch_add(1, std::memory_order_release);
+    wake32(address(offered_));
+}
+
+/// Takes the next command, unless there is none or it is another thread's to run.
+bool moriep_stream::take(Command& command, bool waits) {
+    std::lock_guard lock(mutex_);
+    if (isRunning_ || size_ == 0 || (waiting_ > 0 && !waits)) return false;
+    isRunning_ = true;
+    command = std::move(ring_[head_]);
+    ring_[head_] = Command();
+    head_ = (head_ + 1) % ring_.size();
+    size_ -= 1;
+    return true;
+}
+
+/// After a command: others see it done, and may take the next.
+void moriep_stream::finish(bool waits) {
+    std::lock_guard lock(mutex_);
+    isRunning_ = false;
+    done_.fetch_add(1, std::memory_order_release);
+    if (waiting_ > (waits ? 1 : 0)) wake32(address(done_));
+}
+
 void moriep_stream::run() {
-    for (uint32_t taken = 0;;) {
-        // Pairs with the addition in `push`.
-        for (int turn = 0; pushed_.load(std::memory_order_acquire) == taken; ++turn) {
-            relax32(turn, address(pushed_), taken);
-        }
+    for (int turn = 0;;) {
+        const uint32_t offered = offered_.load(std::memory_order_acquire);
         Command command;
-        {
-            std::lock_guard lock(mutex_);
-            command = std::move(ring_[head_]);
-            ring_[head_] = Command();
-            head_ = (head_ + 1) % ring_.size();
-            size_ -= 1;
+        if (!take(command, false)) {
+            // Pairs with the addition in `offer`.
+            relax32(turn++, address(offered_), offered);
+            continue;
         }
-        ++taken;
+        turn = 0;
         if (std::holds_alternative<StopStream>(command)) return;
         execute(command);
         command = Command();  // what it held is released before anyone sees it done
-        done_.fetch_add(1, std::memory_order_release);
-        wake32(address(done_));
+        finish(false);
     }
 }
 
@@ -154,13 +176,29 @@ moriep_status moriep_stream::synchronize() {
     if (isCapturing()) {
         return fail(MORIEP_CAPTURE_INVALID, 0, "a stream that captures cannot be awaited");
     }
-    const uint32_t target = pushed_.load(std::memory_order_acquire);
-    for (int turn = 0;; ++turn) {
-        // Pairs with the addition in `run`; every wait of a command is bounded.
-        const uint32_t done = done_.load(std::memory_order_acquire);
-        if (static_cast<int32_t>(done - target) >= 0) return MORIEP_SUCCESS;
-        relax32(turn, address(done_), done);
+    {
+        std::lock_guard lock(mutex_);
+        waiting_ += 1;
     }
+    const uint32_t target = pushed_.load(std::memory_order_acquire);
+    for (int turn = 0;;) {
+        const uint32_t done = done_.load(std::memory_order_acquire);
+        if (static_cast<int32_t>(done - target) >= 0) break;
+        Command command;
+        if (!take(command, true)) {
+            // Pairs with the addition in `finish`; every wait of a command is bounded.
+            relax32(turn++, address(done_), done);
+            continue;
+        }
+        turn = 0;
+        execute(command);
+        command = Command();
+        finish(true);
+    }
+    std::lock_guard lock(mutex_);
+    waiting_ -= 1;
+    offer();  // what came after the target
+    return MORIEP_SUCCESS;
 }
 
 bool moriep_stream::isIdle() const {

@@ -1,4 +1,5 @@
-// Streams of the host device: a thread that runs commands in order.
+// Streams of the host device: commands that run in order, on the stream's own thread or on one that
+// waits for them.
 #pragma once
 
 #include <atomic>
@@ -74,7 +75,8 @@ public:
 
     /// Appends a command, or records it while a capture is active. Never blocks on the device.
     moriep_status enqueue(mori::host::Command command);
-    /// Returns once everything enqueued before has run.
+    /// Returns once everything enqueued before has run. Runs what nobody runs yet itself: a caller
+    /// that waits anyway need not hand its work to another thread and wait to be woken.
     moriep_status synchronize();
     bool isIdle() const;
     /// Bytes that its launches moved.
@@ -89,15 +91,21 @@ private:
     void run();
     void execute(const mori::host::Command& command);
     void push(mori::host::Command&& command);
+    bool take(mori::host::Command& command, bool waits);
+    void finish(bool waits);
+    void offer();
 
     std::mutex mutex_;
     // A ring that grows when it is full and never shrinks: no allocation in the steady state.
     std::vector<mori::host::Command> ring_;
     size_t head_ = 0;
     size_t size_ = 0;
+    bool isRunning_ = false;  ///< whether some thread runs a command
+    int waiting_ = 0;         ///< threads inside synchronize; they run commands, and no one else
     std::unique_ptr<mori::host::Graph> capture_;
 
     std::atomic<uint32_t> pushed_{0};
+    std::atomic<uint32_t> offered_{0};  ///< goes up when there may be a command to take
     std::atomic<uint32_t> done_{0};
     mori::host::GridRunner grid_;
 };

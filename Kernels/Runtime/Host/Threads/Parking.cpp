@@ -23,10 +23,14 @@ const uint32_t* epochHalf(const uint64_t* word) {
 #endif
 }
 
-void sleepUntilChanged(const uint32_t* word, uint32_t seen) {
+/// `reach`: 0 for words in memory that processes share, FUTEX_PRIVATE_FLAG for those of one.
+void sleepUntilChanged(const uint32_t* word, uint32_t seen, int reach) {
     const timespec limit{0, kSleepNanoseconds};
-    // Not FUTEX_PRIVATE: ranks may be processes that share the word's memory.
-    syscall(SYS_futex, word, FUTEX_WAIT, seen, &limit, nullptr, 0);
+    syscall(SYS_futex, word, FUTEX_WAIT | reach, seen, &limit, nullptr, 0);
+}
+
+void wakeSleepers(const uint32_t* word, int reach) {
+    syscall(SYS_futex, word, FUTEX_WAKE | reach, INT_MAX, nullptr, nullptr, 0);
 }
 
 void pauseCore() {
@@ -60,7 +64,7 @@ uint64_t now() {
 }
 
 void relax(int turn, const uint64_t* word, uint64_t seen) {
-    if (!stillAwake(turn)) sleepUntilChanged(epochHalf(word), static_cast<uint32_t>(seen >> 32));
+    if (!stillAwake(turn)) sleepUntilChanged(epochHalf(word), static_cast<uint32_t>(seen >> 32), 0);
 }
 
 void nap(int turn) {
@@ -79,15 +83,13 @@ void ringDoorbell(uint64_t* doorbell) {
 }
 
 void wake(const uint64_t* word) {
-    syscall(SYS_futex, epochHalf(word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+    wakeSleepers(epochHalf(word), 0);
 }
 
 void relax32(int turn, const uint32_t* word, uint32_t seen) {
-    if (!stillAwake(turn)) sleepUntilChanged(word, seen);
+    if (!stillAwake(turn)) sleepUntilChanged(word, seen, FUTEX_PRIVATE_FLAG);
 }
 
-void wake32(const uint32_t* word) {
-    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
-}
+void wake32(const uint32_t* word) { wakeSleepers(word, FUTEX_PRIVATE_FLAG); }
 
 }  // namespace mori::host

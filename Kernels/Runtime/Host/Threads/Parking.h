@@ -6,7 +6,7 @@
 namespace mori::host {
 
 /// Looks at a word before a waiting thread gives its core away: about a microsecond.
-constexpr int kSpinTurns = 100;
+constexpr int kSpinTurns = 20;
 /// Looks with a yield between them before it sleeps.
 constexpr int kYieldTurns = 16;
 
