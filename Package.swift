@@ -143,7 +143,7 @@ let package = Package(
             name: "MoriEPTests",
             dependencies: [
                 "CHIP", "MoriEP", "MoriLauncher", "MoriOracle", "MoriTestSupport",
-                "bench-dispatch-combine", "mori-ep",
+                "bench-dispatch-combine", "mori-ep", "mori-lab",
             ],
             // Compiled by a test, which expects their errors.
             exclude: ["PythonNames"],

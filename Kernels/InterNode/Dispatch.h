@@ -64,6 +64,7 @@ MORI_DEVICE void tellRanks(const BlockWarp& first, const moriep_dispatch_argumen
         const int rows = static_cast<int>(machine::loadDevice(counted));
         *counted = 0;
         *sections.sent(peer) = rows;
+        if (!op.isActive(peer)) return;
         // Pairs with the wait in the peer's dispatchReceive.
         tellEdge(op,
                  sections,
@@ -170,7 +171,7 @@ MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& 
             Signal{epoch, arguments.signature, 0},
             arguments.timeout_ns,
             op.networkWakes() ? Waking::yes : Waking::no,
-            [&](int i) -> const uint64_t* { return word(i); },
+            [&](int i) -> const uint64_t* { return op.isActive(i / queues) ? word(i) : nullptr; },
             [&](int i) { return i / queues; });
         if (!came) return;  // received_count stays 0
         const auto rowsFrom = [&](int source) {

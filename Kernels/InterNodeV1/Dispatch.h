@@ -96,6 +96,7 @@ MORI_DEVICE void pushChunk(const moriep_dispatch_arguments& arguments,
     const uint64_t begin =
         static_cast<uint64_t>(chunk) * static_cast<uint64_t>(MORIEP_CHUNK_TOKENS * packetBytes);
     *chunks.chunkRows(node, chunk) = rows;
+    if (proxies.proxy(node) < 0) return;  // nobody is left there, and no rows go there
     const ChunkCount count{chunksOf(op.control()->token_count), rows};
     Transfer transfer{};
     transfer.peer = proxies.proxy(node);

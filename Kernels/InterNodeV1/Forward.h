@@ -91,16 +91,19 @@ MORI_DEVICE int awaitChunk(Block& block,
             // The first chunk's word says how many there are; then that of the chunk itself.
             Verdict verdict;
             ChunkCount count;
+            uint64_t start = 0;
             for (int at = 0;; at = chunk) {
                 // Pairs with pushChunk of the section's source.
                 const uint64_t* word = chunks.own(chunks.chunkWord(epoch, section, at));
-                verdict = awaitSignal(op, word, source, expected, timeout, waking);
+                verdict = awaitSignal(op, word, source, expected, timeout, waking, start);
                 count = ChunkCount::of(verdict.found);
                 if (!verdict.came() || at == chunk || chunk >= count.chunks) break;
             }
             *shared.rows = !verdict.came() ? -1 : chunk < count.chunks ? count.rows : 0;
             if (verdict.came()) return false;
-            failWait(op, MORIEP_PHASE_DISPATCH_FORWARD, MORIEP_VERB_DISPATCH, verdict, once);
+            const auto waitsFor = [&](auto&& add) { add(source); };
+            failWait(
+                op, MORIEP_PHASE_DISPATCH_FORWARD, MORIEP_VERB_DISPATCH, verdict, waitsFor, once);
             return true;
         });
         machine::acquireSystem();

@@ -38,6 +38,7 @@ MORI_DEVICE void dispatchCount(Block& block, const moriep_dispatch_arguments& ar
             // Every rank starts with the peer after itself, so that links share the load.
             const int peer = (op.rank() + 1 + i / ranks) % ranks;
             const int destination = i % ranks;
+            if (!op.isActive(peer)) return;
             const uint32_t rows = machine::loadDevice(op.destinationCounts() + destination);
             const Signal signal{control->epoch, arguments.signature, rows};
             // Pairs with the wait in the peer's dispatchOrder.
@@ -64,7 +65,10 @@ MORI_DEVICE void dispatchOrder(Block& block, const moriep_dispatch_arguments& ar
             Signal{epoch, arguments.signature, 0},
             arguments.timeout_ns,
             Waking::yes,
-            [&](int i) { return op.countSignal(epoch, op.rank(), i / ranks, i % ranks); },
+            [&](int i) -> const uint64_t* {
+                if (!op.isActive(i / ranks)) return nullptr;
+                return op.countSignal(epoch, op.rank(), i / ranks, i % ranks);
+            },
             [&](int i) { return i / ranks; });
         if (!came) return;
         warp.lanes(ranks, [&](int64_t destination) {

@@ -167,7 +167,7 @@ MORI_SHARED void takeCombineInput(const moriep_shape& shape,
         symmetric.take(hasRankSections(shape) ? 0 : rows, int64_t(shape.top_k) * 4);
 }
 
-/// State and counters, which begin at zero, then the proxies' tables, which hosts fill.
+/// State and counters, which begin at zero, then the tables of ranks, which hosts fill.
 MORI_SHARED void takeState(const moriep_shape& shape, moriep_layout& layout, BufferCursor& local) {
     layout.control = local.take(sizeof(moriep_control));
     layout.destination_counts = local.take(shape.world_size, 4);
@@ -175,6 +175,7 @@ MORI_SHARED void takeState(const moriep_shape& shape, moriep_layout& layout, Buf
         layout.chunk_arrivals = local.take((shape.landing_sections + 1) * maxChunks(shape), 4);
     }
     layout.local_zero_end = local.used();
+    layout.active_ranks = local.take(shape.world_size, 4);
     if (isV1(shape)) {
         layout.proxies = local.take(nodeCount(shape), 4);
         layout.proxy_sections = local.take(nodeCount(shape), 4);

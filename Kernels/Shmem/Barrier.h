@@ -82,17 +82,19 @@ MORI_DEVICE bool barrier(const BlockWarp& warp,
     const Ranks own = op.nodeRanks();
     if (hasRankSections(shape)) {
         warp.each(op.worldSize(), [&](int peer, const BlockOnce& once) {
-            if (!own.contains(peer)) tellBarrier(op, peer, epoch, callTimeout, once);
+            if (!own.contains(peer) && op.isActive(peer))
+                tellBarrier(op, peer, epoch, callTimeout, once);
         });
         return meetRanks(warp, op, own, layout.barrier_signals, epoch, callTimeout) &&
                awaitBarrierOf(warp, op, op.worldSize(), epoch, callTimeout, [&](int peer) {
-                   return own.contains(peer) ? -1 : peer;
+                   return own.contains(peer) || !op.isActive(peer) ? -1 : peer;
                });
     }
     const Proxies proxies(op);
     if (!meetRanks(warp, op, own, layout.barrier_signals, epoch, callTimeout)) return false;
     warp.each(op.nodes(), [&](int node, const BlockOnce& once) {
-        if (node != op.node()) tellBarrier(op, proxies.proxy(node), epoch, callTimeout, once);
+        const int proxy = proxies.proxy(node);
+        if (proxy >= 0) tellBarrier(op, proxy, epoch, callTimeout, once);
     });
     return awaitBarrierOf(warp,
                           op,

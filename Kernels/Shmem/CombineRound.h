@@ -18,7 +18,7 @@ MORI_DEVICE void recordCombine(const Operator& op,
     *call = arguments.call;
     call->epoch = epoch;
     if (!tooFew) return;
-    Verdict verdict{MORIEP_FAILURE_INPUT_ROWS, op.rank(), -1, 0, 0, 0};
+    Verdict verdict{MORIEP_FAILURE_INPUT_ROWS, op.rank(), -1, 0, 0, 0, 0};
     verdict.expected = static_cast<uint64_t>(control->received_count);
     verdict.found = static_cast<uint64_t>(arguments.input_rows);
     failRound(op, MORIEP_PHASE_COMBINE_READY, epoch, verdict, call, nullptr, once);

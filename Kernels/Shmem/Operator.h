@@ -46,6 +46,11 @@ public:
     MORI_DEVICE int node() const { return nodeOfRank(shape(), rank()); }
     MORI_DEVICE int nodes() const { return nodeCount(shape()); }
     MORI_DEVICE int nodeOf(int rank) const { return nodeOfRank(shape(), rank); }
+    /// Whether a rank takes part in rounds. Nothing is sent to a masked one, and nobody waits for
+    /// it; the set changes between rounds only, with all memory (P17).
+    MORI_DEVICE bool isActive(int rank) const {
+        return pointer<const int>(local(layout().active_ranks))[rank] != 0;
+    }
     /// Whether a kernel can store to this rank's memory; else the network must.
     MORI_DEVICE bool isReachable(int rank) const {
         return pointer<const uint64_t>(fields_.peers)[rank] != 0;

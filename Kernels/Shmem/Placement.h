@@ -286,10 +286,16 @@ MORI_DEVICE void countReceived(const BlockWarp& warp, const Operator& op, int64_
         control->dropped_count = static_cast<int>(sent < most ? 0 : sent - most);
         control->phase = 0;
         if (sent > most && op.shape().overflow_fails != 0) {
-            Verdict verdict{MORIEP_FAILURE_OVERFLOW, op.rank(), -1, 0, 0, 0};
+            Verdict verdict{MORIEP_FAILURE_OVERFLOW, op.rank(), -1, 0, 0, 0, 0};
             verdict.expected = static_cast<uint64_t>(most);
             verdict.found = static_cast<uint64_t>(sent);
-            failWait(op, MORIEP_PHASE_DISPATCH_RECEIVE, MORIEP_VERB_DISPATCH, verdict, once);
+            failWait(
+                op,
+                MORIEP_PHASE_DISPATCH_RECEIVE,
+                MORIEP_VERB_DISPATCH,
+                verdict,
+                [](auto&&) {},
+                once);
             return;  // received_count stays 0
         }
         control->received_count = static_cast<int>(sent < most ? sent : most);

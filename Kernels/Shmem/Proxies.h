@@ -12,7 +12,8 @@ class Proxies {
 public:
     explicit MORI_DEVICE Proxies(const Operator& op) : op_(op) {}
 
-    /// The rank of a node that takes this rank's packets; -1 for the own node.
+    /// The rank of a node that takes this rank's packets; -1 for the own node and for one of which
+    /// all ranks are masked.
     MORI_DEVICE int proxy(int node) const { return table(op_.layout().proxies)[node]; }
     /// In which of that rank's sections they land.
     MORI_DEVICE int sectionAt(int node) const { return table(op_.layout().proxy_sections)[node]; }

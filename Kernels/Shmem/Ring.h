@@ -51,12 +51,14 @@ MORI_DEVICE void pushTransfer(const Operator& caller,
     const uint32_t entries = static_cast<uint32_t>(op.shape().ring_entries);
     const uint32_t ticket = machine::addDevice(op.ringTail(ring), 1, once);
     machine::addDevice(&control->descriptors, 1, once);
+    uint64_t start = 0;
     // Pairs with the proxy's store of its consumed count.
     const Verdict verdict = awaitWord(op,
                                       op.ringConsumed(ring),
                                       op.rank(),
                                       timeoutOf(op, callTimeout),
                                       Waking::yes,
+                                      start,
                                       [&](uint64_t word) {
                                           const uint32_t ahead = ticket - uint32_t(word >> 32);
                                           return ahead < entries ? Look::came : Look::notYet;
@@ -64,7 +66,8 @@ MORI_DEVICE void pushTransfer(const Operator& caller,
     if (!verdict.came()) {
         // The entry is still the proxy's: nothing can be stored there. The ticket stays empty, the
         // proxy stops at it, and the rings begin anew with the world (P17).
-        failWait(op, MORIEP_PHASE_RING, verb, verdict, once);
+        // Nobody but its own network: it is where the search for the culprit ends.
+        failWait(op, MORIEP_PHASE_RING, verb, verdict, [](auto&&) {}, once);
         return;
     }
     const uint64_t lap = (ticket / entries & 1) ^ 1;
@@ -81,6 +84,7 @@ MORI_DEVICE bool awaitStaging(const BlockWarp& warp, const Operator& op, uint64_
     if (op.shape().rings == 0) return true;
     const uint32_t pushed = op.control()->descriptors;
     const bool failed = warp.any(1, [&](int, const BlockOnce& once) {
+        uint64_t start = 0;
         // Pairs with the proxy's store of the slot's completed count.
         const Verdict verdict =
             awaitWord(op,
@@ -88,11 +92,12 @@ MORI_DEVICE bool awaitStaging(const BlockWarp& warp, const Operator& op, uint64_
                       op.rank(),
                       timeoutOf(op, callTimeout),
                       Waking::yes,
+                      start,
                       [&](uint64_t word) {
                           return uint32_t(word >> 32) == pushed ? Look::came : Look::notYet;
                       });
         if (verdict.came()) return false;
-        failWait(op, MORIEP_PHASE_STAGING, MORIEP_VERB_DISPATCH, verdict, once);
+        failWait(op, MORIEP_PHASE_STAGING, MORIEP_VERB_DISPATCH, verdict, [](auto&&) {}, once);
         return true;
     });
     warp.sync();

@@ -34,12 +34,13 @@ MORI_DEVICE void dispatchBegin(Block& block, const moriep_dispatch_arguments& ar
             *call = arguments.call;
             call->epoch = epoch;
 
-            Verdict verdict{MORIEP_FAILURE_NONE, -1, -1, 0, 0, 0};
+            Verdict verdict{MORIEP_FAILURE_NONE, -1, -1, 0, 0, 0, 0};
             const AbortWord abort = AbortWord::look(op);
             if (abort.word != 0) {
                 verdict.reason = MORIEP_FAILURE_ABORTED;
                 verdict.peer = abort.culprit();
                 verdict.reporter = abort.reporter;
+                verdict.cause = abort.reason();
             } else if (!countIsLegal) {
                 verdict.reason = MORIEP_FAILURE_TOKEN_COUNT;
                 verdict.peer = op.rank();

@@ -30,6 +30,7 @@ struct Verdict {
     uint64_t expected;
     uint64_t found;
     uint64_t waited;
+    uint32_t cause;  ///< with `aborted`, the reason in the abort word; else 0
 
     MORI_DEVICE bool came() const { return reason == MORIEP_FAILURE_NONE; }
 };
@@ -40,6 +41,7 @@ struct AbortWord {
     int reporter;
 
     MORI_DEVICE int culprit() const { return int(uint32_t(word)) - 1; }
+    MORI_DEVICE uint32_t reason() const { return uint32_t(word >> 32); }
 
     static MORI_DEVICE AbortWord look(const Operator& op) {
         const uint64_t own = machine::pollSystem(op.hostAbort());
@@ -73,13 +75,18 @@ MORI_DEVICE Look lookAtSignal(uint64_t word, Signal expected) {
 /// Whether whoever stores a word wakes the host threads that sleep on it.
 enum class Waking { yes, no };
 
-/// Waits until `look(word)` is content with what `peer` stores, `timeout` nanoseconds from now at
-/// most. Runs in one lane or in several side by side; ends in every case.
+/// Waits until `look(word)` is content with what `peer` stores, at most `timeout` nanoseconds from
+/// `start`, which is set to now when it is 0: one deadline for all words that a lane awaits in
+/// turn. Runs in one lane or in several side by side; ends in every case.
 template <class F>
-MORI_DEVICE Verdict awaitWord(
-    const Operator& op, const uint64_t* word, int peer, uint64_t timeout, Waking waking, F&& look) {
-    Verdict verdict{MORIEP_FAILURE_NONE, peer, -1, 0, 0, 0};
-    uint64_t start = 0;
+MORI_DEVICE Verdict awaitWord(const Operator& op,
+                              const uint64_t* word,
+                              int peer,
+                              uint64_t timeout,
+                              Waking waking,
+                              uint64_t& start,
+                              F&& look) {
+    Verdict verdict{MORIEP_FAILURE_NONE, peer, -1, 0, 0, 0, 0};
     for (int turn = 0;; ++turn) {
         verdict.found = machine::pollSystem(word);
         const Look seen = look(verdict.found);
@@ -102,6 +109,7 @@ MORI_DEVICE Verdict awaitWord(
                 verdict.reason = MORIEP_FAILURE_ABORTED;
                 verdict.peer = abort.culprit();
                 verdict.reporter = abort.reporter;
+                verdict.cause = abort.reason();
                 continue;
             }
             if (verdict.waited >= timeout) {
@@ -119,8 +127,9 @@ MORI_DEVICE Verdict awaitSignal(const Operator& op,
                                 int peer,
                                 Signal expected,
                                 uint64_t timeout,
-                                Waking waking = Waking::yes) {
-    Verdict verdict = awaitWord(op, word, peer, timeout, waking, [&](uint64_t found) {
+                                Waking waking,
+                                uint64_t& start) {
+    Verdict verdict = awaitWord(op, word, peer, timeout, waking, start, [&](uint64_t found) {
         return lookAtSignal(found, expected);
     });
     verdict.expected = expected.word();
@@ -128,13 +137,16 @@ MORI_DEVICE Verdict awaitSignal(const Operator& op,
 }
 
 /// Makes this operator's round void: the first failing warp writes the record for the host and
-/// raises this rank's abort word at every peer.
+/// raises this rank's abort word at every peer. `waitsFor(add)` calls `add` with each rank whose
+/// word has not come: by these edges the hosts find out who failed (P16).
+template <class WaitsFor>
 MORI_DEVICE void failRound(const Operator& op,
                            int phase,
                            uint32_t epoch,
                            const Verdict& verdict,
                            const moriep_call* ownCall,
                            const moriep_call* peerCall,
+                           WaitsFor&& waitsFor,
                            const WarpOnce& once) {
     machine::exchangeDevice(op.failedWord(), 1, once);
     if (machine::exchangeDevice(op.failureElection(), 1, once) != 0) return;
@@ -149,15 +161,32 @@ MORI_DEVICE void failRound(const Operator& op,
     record->expected = verdict.expected;
     record->found = verdict.found;
     record->waited_ns = verdict.waited;
+    record->cause = verdict.cause;
+    // The record is zero until its only writer comes here.
+    waitsFor([&](int peer) { record->waits_for[peer / 64] |= uint64_t(1) << (peer % 64); });
     if (ownCall != nullptr) record->own_call = *ownCall;
     if (peerCall != nullptr) record->peer_call = *peerCall;
     machine::storeHost(&record->state, 1, once);
-    const uint64_t abort = uint64_t(uint32_t(verdict.reason)) << 32 | uint32_t(verdict.peer + 1);
+    const uint32_t reason = verdict.reason == MORIEP_FAILURE_ABORTED
+                                ? verdict.cause
+                                : static_cast<uint32_t>(verdict.reason);
+    const uint64_t abort = uint64_t(reason) << 32 | uint32_t(verdict.peer + 1);
     // Ranks of other hosts are told by the host (Bootstrap.abort), which looks at the record.
     for (int peer = 0; peer < op.worldSize(); ++peer) {
         if (!op.hasAbortWords(peer)) continue;
         machine::raiseSystem(op.abortWords(peer) + op.rank(), abort, once);
     }
+}
+
+/// The same where no word of a peer was awaited.
+MORI_DEVICE void failRound(const Operator& op,
+                           int phase,
+                           uint32_t epoch,
+                           const Verdict& verdict,
+                           const moriep_call* ownCall,
+                           const moriep_call* peerCall,
+                           const WarpOnce& once) {
+    failRound(op, phase, epoch, verdict, ownCall, peerCall, [](auto&&) {}, once);
 }
 
 /// The deadline of a wait in this launch: the call's own, else the operator's.
@@ -168,8 +197,13 @@ MORI_DEVICE uint64_t timeoutOf(const Operator& op, uint64_t call) {
 }
 
 /// Makes the round void because of one failed wait; `verb` tells where the calls are.
-MORI_DEVICE void failWait(
-    const Operator& caller, int phase, int verb, const Verdict& verdict, const WarpOnce& once) {
+template <class WaitsFor>
+MORI_DEVICE void failWait(const Operator& caller,
+                          int phase,
+                          int verb,
+                          const Verdict& verdict,
+                          WaitsFor&& waitsFor,
+                          const WarpOnce& once) {
     const Operator op = caller.reread();
     const uint32_t epoch = op.control()->epoch;
     machine::acquireSystem();
@@ -181,6 +215,7 @@ MORI_DEVICE void failWait(
               verdict,
               op.callRecord(verb, epoch, op.rank()),
               quotes ? op.callRecord(verb, epoch, verdict.peer) : nullptr,
+              waitsFor,
               once);
 }
 
@@ -198,12 +233,22 @@ MORI_DEVICE bool awaitSignals(const BlockWarp& warp,
                               Word&& word,
                               Peer&& peer) {
     const uint64_t timeout = timeoutOf(op, callTimeout);
+    uint64_t start = 0;
     const bool failed = warp.any(words, [&](int i, const BlockOnce& once) {
         const uint64_t* address = word(i);
         if (address == nullptr) return false;
-        const Verdict verdict = awaitSignal(op, address, peer(i), expected, timeout, waking);
+        const Verdict verdict = awaitSignal(op, address, peer(i), expected, timeout, waking, start);
         if (verdict.came()) return false;
-        failWait(op, phase, verb, verdict, once);
+        const auto waitsFor = [&](auto&& add) {
+            for (int other = 0; other < words; ++other) {
+                const uint64_t* awaited = word(other);
+                if (awaited == nullptr) continue;
+                if (lookAtSignal(machine::pollSystem(awaited), expected) == Look::notYet) {
+                    add(peer(other));
+                }
+            }
+        };
+        failWait(op, phase, verb, verdict, waitsFor, once);
         return true;
     });
     machine::acquireSystem();
@@ -211,7 +256,7 @@ MORI_DEVICE bool awaitSignals(const BlockWarp& warp,
     return !failed;
 }
 
-/// The warp awaits one word of `kind` from each of `ranks`, which store them themselves.
+/// The warp awaits one word of `kind` from each active one of `ranks`, which store them themselves.
 MORI_DEVICE bool awaitRanks(const BlockWarp& warp,
                             const Operator& op,
                             Ranks ranks,
@@ -229,12 +274,15 @@ MORI_DEVICE bool awaitRanks(const BlockWarp& warp,
         expected,
         callTimeout,
         Waking::yes,
-        [&](int i) { return op.signal(kind, expected.epoch, op.rank(), ranks.first + i); },
+        [&](int i) -> const uint64_t* {
+            if (!op.isActive(ranks.first + i)) return nullptr;
+            return op.signal(kind, expected.epoch, op.rank(), ranks.first + i);
+        },
         [&](int i) { return ranks.first + i; });
 }
 
-/// The warp tells each of `ranks` that this rank reached `signal`; `count(peer)` gives each word's
-/// count.
+/// The warp tells each active one of `ranks` that this rank reached `signal`; `count(peer)` gives
+/// each word's count.
 template <class F>
 MORI_DEVICE void signalRanks(const BlockWarp& warp,
                              const Operator& op,
@@ -246,6 +294,7 @@ MORI_DEVICE void signalRanks(const BlockWarp& warp,
         // Every rank starts with the peer after itself, so that links share the load.
         const int next = op.rank() - ranks.first + 1 + turn;
         const int peer = ranks.first + (next < ranks.count ? next : next - ranks.count);
+        if (!op.isActive(peer)) return;
         const Signal own{signal.epoch, signal.signature, count(peer)};
         machine::storeSystem(op.signal(kind, signal.epoch, peer, op.rank()), own.word(), once);
     });

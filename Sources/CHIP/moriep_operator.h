@@ -139,14 +139,16 @@ typedef struct moriep_layout {
     uint64_t own_partials;       ///< V1: [max_tokens], sums over the own node
     uint64_t section_counts;     ///< others: i32 [2][world_size], rows sent to and come from each
     uint64_t section_rows;       ///< others: i32 [max_received], row of its source's section
-    uint64_t proxies;            ///< V1: i32 [nodes], who takes this rank's packets; -1: own node
+    uint64_t active_ranks;       ///< i32 [world_size], 1: takes part in rounds; 0: masked
+    uint64_t proxies;            ///< V1: i32 [nodes], who takes this rank's packets; -1: nobody
     uint64_t proxy_sections;     ///< V1: i32 [nodes], and in which of its sections
     uint64_t section_sources;    ///< V1: i32 [landing_sections], who sends to each; -1: nobody
-    uint64_t expert_ranks;       ///< with a map: i32 [expert_count], where each expert lives
-    uint64_t expert_places;      ///< with a map: i32 [expert_count], its place among its rank's
-    uint64_t order_bases;        ///< ordered: i32 [world_size], first slot at each rank
-    uint64_t standard_slots;     ///< i32 [max_received][top_k], row in the packed layout; -1: none
-    uint64_t routes_begin;       ///< from here to routes_end: what a replay needs of a round
+    uint64_t
+        expert_ranks;  ///< with a map: i32 [expert_count], where each expert lives; -1: nowhere
+    uint64_t expert_places;   ///< with a map: i32 [expert_count], its place among its rank's
+    uint64_t order_bases;     ///< ordered: i32 [world_size], first slot at each rank
+    uint64_t standard_slots;  ///< i32 [max_received][top_k], row in the packed layout; -1: none
+    uint64_t routes_begin;    ///< from here to routes_end: what a replay needs of a round
     uint64_t routes_end;
     uint64_t local_zero_end;          ///< bytes to zero at construction
     uint64_t combine_output;          ///< [max_tokens][combine_row_bytes]
@@ -260,11 +262,15 @@ typedef struct moriep_failure {
     uint64_t expected;
     uint64_t found;
     uint64_t waited_ns;
+    uint64_t waits_for[4];  ///< set of ranks whose words had not come, bit r % 64 of word r / 64
+    uint32_t cause;         ///< with `aborted`, the reason in the abort word that was seen
+    uint32_t reserved;
     moriep_call own_call;
     moriep_call peer_call;
 } moriep_failure;
 
-/// Abort word: reason (32) | culprit rank + 1 (32); 0: not raised.
+/// Abort word: reason (32) | culprit rank + 1 (32); 0: not raised. The reason is that of the first
+/// rank that failed: who is told passes on what it was told.
 /// `abort_words` of a world: u64 [world_size] in symmetric memory, word w written by rank w only.
 
 // ---------------------------------------------------------------------------------------------

@@ -50,11 +50,18 @@ public final class DeviceEvent: Sendable {
 /// Work that was recorded once and can be replayed as often as wanted.
 @safe
 public final class DeviceGraph: Sendable {
+    /// What a graph keeps alive and may forbid it to run.
+    package protocol Dependency: AnyObject, Sendable {
+        /// Throws why the recorded work must not run any more.
+        func checkLaunchable() throws(MoriError)
+    }
+
     /// The device that it runs on.
     public let device: Device
     private nonisolated(unsafe) let handle: OpaquePointer
     /// The memory that the recorded work uses.
     private let kept: [any AnyObject & Sendable]
+    private let dependencies: [any Dependency]
     private let lastLaunch = Locked<DeviceStream?>(nil)
 
     init(
@@ -63,6 +70,11 @@ public final class DeviceGraph: Sendable {
         unsafe self.handle = handle
         self.device = device
         self.kept = kept
+        // One operator keeps itself once a call.
+        var known: Set<ObjectIdentifier> = []
+        dependencies = kept.compactMap { $0 as? any Dependency }.filter {
+            known.insert(ObjectIdentifier($0)).inserted
+        }
     }
 
     deinit {
@@ -73,7 +85,10 @@ public final class DeviceGraph: Sendable {
     }
 
     /// Enqueues the recorded work.
+    ///
+    /// - Throws: `aborted` for work of an operator whose world has recovered since.
     public func launch(on stream: DeviceStream) throws(MoriError) {
+        for dependency in dependencies { try dependency.checkLaunchable() }
         let other = lastLaunch.withLock { last in
             defer { last = stream }
             return last

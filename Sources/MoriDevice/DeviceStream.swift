@@ -1,4 +1,5 @@
 import CHIP
+import Glibc
 
 /// Work of a device in order.
 ///
@@ -10,6 +11,10 @@ public final class DeviceStream: Sendable {
     package protocol FaultSource: AnyObject, Sendable {
         /// The failure of a round, if there was one.
         var fault: MoriError? { get }
+        /// Finds out what is not known yet about a failure; for a moment, and only after one.
+        func settleFault() async
+        /// Whether nothing is left to find out.
+        var isFaultSettled: Bool { get }
     }
 
     /// The device whose work it orders.
@@ -66,6 +71,14 @@ public final class DeviceStream: Sendable {
         }
     }
 
+    /// Blocks until the sources know what there is to know about their failures.
+    private func settleFaults() {
+        let known = sources.withLock { $0.compactMap(\.source) }
+        // Far longer than it takes: whoever finds it out must not end this wait.
+        let end = ContinuousClock.now + .seconds(1)
+        while !known.allSatisfy(\.isFaultSettled), ContinuousClock.now < end { usleep(1000) }
+    }
+
     private func throwFault() throws(MoriError) {
         let faults = sources.withLock { $0.compactMap { $0.source?.fault } }
         if let fault = faults.first { throw fault }
@@ -81,6 +94,7 @@ public final class DeviceStream: Sendable {
         }
         let result = device.kind == .host ? await calledBack() : try await awaitedByThread()
         try result.get()
+        for source in sources.withLock({ $0.compactMap(\.source) }) { await source.settleFault() }
         try throwFault()
     }
 
@@ -123,6 +137,7 @@ public final class DeviceStream: Sendable {
     public func synchronize() throws(MoriError) {
         try device.library.check(
             unsafe device.library.table.pointee.stream_synchronize(handle), "stream_synchronize")
+        settleFaults()
         try throwFault()
     }
 
@@ -193,6 +208,16 @@ public final class DeviceStream: Sendable {
     /// Whether everything enqueued so far is done, as far as a query can tell.
     package var isIdle: Bool {
         unsafe device.library.table.pointee.stream_query(handle) == MORIEP_SUCCESS
+    }
+
+    /// Waits until everything enqueued so far is done, as far as a query can tell; false: it was not
+    /// before the deadline.
+    package func isDone(before deadline: ContinuousClock.Instant) async -> Bool {
+        while !isIdle {
+            guard ContinuousClock.now < deadline else { return false }
+            try? await Task.sleep(for: .milliseconds(1))
+        }
+        return true
     }
 
     /// While a capture is active: keeps an object alive as long as the graph, and says so.

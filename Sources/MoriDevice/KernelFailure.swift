@@ -25,8 +25,41 @@ extension moriep_failure {
     /// Whether the peer's call could be read: it has a hidden size then.
     private var quotesPeer: Bool { peer_call.hidden != 0 }
 
+    /// Whether a wait reached its deadline, here or at the rank that ended this round: then whoever was
+    /// waited for may be a bystander.
+    package var isUndecided: Bool {
+        reason == MORIEP_FAILURE_TIMED_OUT.rawValue
+            || reason == MORIEP_FAILURE_ABORTED.rawValue
+                && cause == MORIEP_FAILURE_TIMED_OUT.rawValue
+    }
+
+    /// The ranks whose words had not come.
+    package var waitsFor: [Int] {
+        let words = [waits_for.0, waits_for.1, waits_for.2, waits_for.3]
+        return (0..<256).filter { words[$0 / 64] >> UInt64($0 % 64) & 1 != 0 }
+    }
+
     /// What the record says, for people and programs.
-    package var error: MoriError {
+    package var error: MoriError { error(blaming: nil) }
+
+    /// What the record says once it is known which ranks failed; nil: it is not.
+    package func error(blaming culprits: [Int]?) -> MoriError {
+        var error = ownError
+        guard isUndecided, let culprits, !culprits.isEmpty else { return error }
+        error.ranks = culprits
+        let names = culprits.map(String.init).joined(separator: ", ")
+        if reason == MORIEP_FAILURE_ABORTED.rawValue {
+            let by = reporter >= 0 && reporter != rank ? "rank \(reporter)" : "a rank"
+            error.message =
+                "\(phaseName): \(by) reached the deadline of a wait and ended the round because of"
+                + " rank \(names)"
+        } else if !culprits.contains(Int(peer)) {
+            error.message += "; that rank waited too, and rank \(names) is whom all waited for"
+        }
+        return error
+    }
+
+    private var ownError: MoriError {
         let wait = MoriError.Wait(
             phase: phaseName, rank: Int(rank), peer: Int(peer), expected: expected, found: found,
             epoch: Int(epoch))

@@ -84,8 +84,10 @@ extension EPDispatchCombineOp {
     /// Says of a round that occupies a slot how far it is; when it is dropped, the slot knows.
     func lease(of round: DispatchRound, slot: Int, stage: RoundStage) -> RoundLease {
         RoundLease(slot: slot, round: round, stage: stage, kernels: kernels) { [weak self] lease in
-            self?.state.withLock {
-                $0.slots[lease.slot] = .abandoned(lease.round, lease.stage)
+            self?.state.withLock { state in
+                // A round that a recovery made void occupies no slot any more.
+                guard state.kernels === lease.kernels else { return }
+                state.slots[lease.slot] = .abandoned(lease.round, lease.stage)
             }
         }
     }

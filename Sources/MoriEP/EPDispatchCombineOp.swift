@@ -21,7 +21,8 @@ public final class EPDispatchCombineOp: Sendable {
     /// The corresponding Python name is `max_num_tokens_to_recv`.
     public let maxReceivedTokens: Int
 
-    let kernels: OperatorKernels
+    /// This rank's memory and the verbs over it; others after the world has recovered.
+    var kernels: OperatorKernels { state.withLock { $0.kernels } }
     /// Asked once: a launch looks nothing up.
     let deviceProperties: Device.Properties
     /// Which launch it wants for a call.
@@ -38,7 +39,13 @@ public final class EPDispatchCombineOp: Sendable {
             case abandoned(DispatchRound, RoundStage)
         }
         var slots: [Slot]
+        var kernels: OperatorKernels
         var isClosed = false
+        /// What a recovery has prepared and not gone over to yet.
+        var prepared: OperatorKernels?
+        var firstIncompleteRound: Int?
+        /// What `setTimeout` set last; a recovery keeps it.
+        var timeout: Duration?
         /// The stream of the last call: later calls on another one are ordered after it (P20).
         var lastStream: DeviceStream?
     }
@@ -82,10 +89,12 @@ public final class EPDispatchCombineOp: Sendable {
         self.world = world
         maxReceivedTokens = config.maxReceivedTokens(worldSize: world.worldSize)
         deviceProperties = device
-        kernels = try await OperatorKernels(config, in: world)
-        state = Locked(State(slots: Array(repeating: .free, count: config.slots)))
+        let kernels = try await OperatorKernels(config, in: world, generation: world.generation)
+        state = Locked(
+            State(slots: Array(repeating: .free, count: config.slots), kernels: kernels))
         // Nobody may write into a peer whose words are not zero yet.
         try await world.barrier()
+        world.enroll(self)
     }
 
     /// Ranks of one node map each other's memory, so they must be on one host.
@@ -95,29 +104,34 @@ public final class EPDispatchCombineOp: Sendable {
         let hosts = world.heap.hosts
         let nodes = OperatorShape(config, worldSize: world.worldSize).proxies
         for node in 0..<nodes.nodeCount {
-            let ranks = nodes.ranks(of: node)
-            guard let apart = ranks.first(where: { hosts[$0] != hosts[ranks.lowerBound] }) else {
-                continue
-            }
+            let ranks = nodes.ranks(of: node).filter(world.activeRanks.contains)
+            guard let first = ranks.first,
+                let apart = ranks.first(where: { hosts[$0] != hosts[first] })
+            else { continue }
             let advice =
                 config.kernelType == .intraNode
                 ? "intraNode moves tokens inside one host: take one of the kernels between nodes"
                 : "devicesPerNode is \(config.devicesPerNode): set it to the ranks of one host"
             throw MoriError(
                 .invalidConfiguration,
-                "ranks \(ranks.lowerBound) and \(apart) are on different hosts and would be one"
-                    + " node; \(advice)", ranks: [ranks.lowerBound, apart])
+                "ranks \(first) and \(apart) are on different hosts and would be one node; \(advice)",
+                ranks: [first, apart])
         }
     }
 
     deinit {
         // Buffers outlive the last launch that uses them; the symmetric ones stay with the world.
-        let stream = state.withLock { $0.lastStream }
+        let (stream, kernels) = state.withLock { ($0.lastStream, $0.kernels) }
         stream?.retain(kernels)
     }
 
     /// The bytes that the operator has allocated on this rank.
     public var memoryPlan: MemoryPlan { kernels.plan }
+
+    /// The smallest round that was not complete on every rank when the world last recovered; nil before.
+    ///
+    /// Rounds are counted from 1, in each slot.
+    public var firstIncompleteRound: Int? { state.withLock { $0.firstIncompleteRound } }
 
     /// The bytes that an operator would allocate on each rank of a world of this size.
     ///
@@ -161,6 +175,7 @@ public final class EPDispatchCombineOp: Sendable {
         try check(timeout: timeout)
         try order(stream)
         try kernels.setTimeout(timeout, on: stream)
+        state.withLock { $0.timeout = timeout }
     }
 
     /// The buffer from which peers read combine's input in place, [capacity, hidden].
@@ -220,12 +235,35 @@ extension EPDispatchCombineOp: DeviceStream.FaultSource {
     /// What ended this operator's rounds, in the words of whoever knows best: the world knows which
     /// rank died, the kernels only whom they waited for.
     package var fault: MoriError? {
-        guard let recorded = kernels.recordedFailure else { return nil }
+        let kernels = kernels
+        guard let record = kernels.failureRecord, let recorded = kernels.recordedFailure else {
+            return nil
+        }
         // The world must know of it either way, or its close would wait for ranks that are gone.
-        world.fail(recorded, culprit: recorded.ranks.first)
+        if record.isUndecided {
+            world.search(in: kernels.generation)
+        } else {
+            world.fail(recorded, culprit: recorded.ranks.first, in: kernels.generation)
+        }
         guard recorded.code == .aborted, var fault = world.fault else { return recorded }
         fault.wait = fault.wait ?? recorded.wait
         return fault
+    }
+
+    /// Finds out who failed, where all that is known is who was waited for (P16).
+    package func settleFault() async {
+        let kernels = kernels
+        guard kernels.failureRecord?.isUndecided == true else { return }
+        await world.findCulprit(in: kernels.generation)
+    }
+
+    package var isFaultSettled: Bool {
+        let kernels = kernels
+        guard kernels.failureRecord?.isUndecided == true, kernels.generation.culprits == nil else {
+            return true
+        }
+        world.search(in: kernels.generation)
+        return false
     }
 
     /// Throws when no round can begin or end any more.

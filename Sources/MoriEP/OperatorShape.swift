@@ -14,18 +14,22 @@ struct OperatorShape: Hashable, Sendable {
     /// Descriptors of one ring, a power of two.
     let ringEntries: Int
 
-    init(_ config: EPDispatchCombineConfig, worldSize: Int) {
+    /// Plans for a configuration, without the masked ranks, which take no part.
+    init(_ config: EPDispatchCombineConfig, worldSize: Int, masked: Set<Int> = []) {
         let type = config.kernelType
         // IntraNode takes the world for one node, whatever the machines.
         let perNode = type == .intraNode ? worldSize : config.devicesPerNode
-        let table = ProxyTable(worldSize: worldSize, devicesPerNode: perNode)
+        let table = ProxyTable(
+            worldSize: worldSize, devicesPerNode: perNode, masked: masked)
         let sections =
             switch type {
             case .intraNode: 0
             case .interNodeV1, .interNodeV1LL: table.sectionCount
             case .interNode, .asyncLL: worldSize
             }
-        let most = (0..<worldSize).map { Self.peers(of: $0, type, table).count }.max() ?? 0
+        let most =
+            (0..<worldSize).filter { !masked.contains($0) }
+            .map { Self.peers(of: $0, type, table).count }.max() ?? 0
         let rings = min(Self.maxRings, most)
         var entries = 0
         if rings > 0 {
@@ -54,7 +58,9 @@ struct OperatorShape: Hashable, Sendable {
         case .intraNode: []
         case .interNodeV1, .interNodeV1LL: table.peers(of: rank)
         case .interNode, .asyncLL:
-            (0..<table.worldSize).filter { table.node(of: $0) != table.node(of: rank) }
+            (0..<table.worldSize).filter {
+                table.node(of: $0) != table.node(of: rank) && !table.masked.contains($0)
+            }
         }
     }
 

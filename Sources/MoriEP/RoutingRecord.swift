@@ -87,6 +87,7 @@ extension EPDispatchCombineOp {
 
     func check(_ record: RoutingRecord) throws(MoriError) {
         guard record.kernels === kernels else {
+            try record.kernels.checkNotRetired("this record is of a round")
             throw MoriError(
                 .invalidArgument,
                 "this record is of another operator; make one with makeRoutingRecord() of this one")

@@ -12,6 +12,7 @@ extension EPDispatchCombineOp {
 
     func check(_ lease: RoundLease) throws(MoriError) {
         guard lease.kernels === kernels else {
+            try lease.kernels.checkNotRetired("this output is of a round")
             throw MoriError(
                 .invalidArgument,
                 "this output came from another operator; give it back to the one that made it")

@@ -98,25 +98,28 @@ package final class NetworkConnection: Sendable {
     /// - Parameters:
     ///   - request: What is served, and for whom.
     ///   - world: The ranks.
+    ///   - generation: The world's, in which it serves.
     ///   - onTick: Called about once a millisecond on the proxy's thread.
     /// - Throws: what the fabric throws: no fabric in common, memory that cannot be registered.
     package init(
-        _ request: Request, in world: SymmetricMemory, onTick: @escaping @Sendable () -> Void
+        _ request: Request, in world: SymmetricMemory, generation: WorldGeneration,
+        onTick: @escaping @Sendable () -> Void
     ) async throws(MoriError) {
         let fabric = FabricRequest(
             device: world.device, address: request.memory.addresses[world.rank],
             byteCount: request.memory.byteCount, mappedAddresses: request.memory.addresses,
             peers: request.peers, queuesPerPeer: request.queuesPerPeer, purpose: request.purpose)
         link = try await world.networking.connect(
-            fabric, over: world.bootstrap, timeout: world.bootstrapTimeout)
+            fabric, over: generation.bootstrap, timeout: world.bootstrapTimeout)
         proxy = try world.networking.proxy(on: world.device)
         channel = try ProxyChannel(
             link: link, rank: world.rank, worldSize: world.worldSize, peers: request.peers,
             queuesPerPeer: request.queuesPerPeer, memory: request.rings,
             segmentByteCount: request.memory.byteCount,
             settings: try Networking.proxySettings(world.device), onTick: onTick
-        ) { [weak world] error, culprit in
-            world?.failEverywhere(error, culprit: culprit)
+        ) { [weak world, weak generation] error, culprit in
+            guard let generation else { return }
+            world?.failEverywhere(error, culprit: culprit, in: generation)
         }
         doorbellAddress = proxy.doorbellAddress
         wordsWake = link.wakesReaders
@@ -142,6 +145,17 @@ package final class NetworkConnection: Sendable {
 
     /// Whether everything that kernels pushed is complete.
     package var isDrained: Bool { channel.isDrained }
+
+    /// Ends the service at once, and the queues with it: nothing that is under way counts any more.
+    package func cut() async {
+        let wasClosed = isClosed.withLock { isClosed in
+            defer { isClosed = true }
+            return isClosed
+        }
+        guard !wasClosed else { return }
+        await proxy.detach(channel, within: .zero)
+        link.close()
+    }
 
     /// Ends the service, then the queues once all ranks have done the same: before, a peer may still
     /// await the completion of what it wrote here.
@@ -170,11 +184,10 @@ package final class NetworkConnection: Sendable {
 extension SymmetricMemory {
     /// Ends the rounds of this rank and, over the bootstrap, of all others: what the kernels of
     /// another host cannot be told by memory.
-    package func failEverywhere(_ error: MoriError, culprit: Int?) {
-        fail(error, culprit: culprit)
-        bootstrap.abort(culprit: culprit, message: error.message)
+    package func failEverywhere(
+        _ error: MoriError, culprit: Int?, in generation: WorldGeneration
+    ) {
+        fail(error, culprit: culprit, in: generation)
+        generation.bootstrap.abort(culprit: culprit, message: error.message)
     }
-
-    /// Whether some ranks are on other hosts.
-    package var spansHosts: Bool { heap.hosts.contains { $0 != 0 } }
 }

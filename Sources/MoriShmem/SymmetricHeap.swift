@@ -2,15 +2,41 @@ package import MoriDevice
 
 /// The symmetric memory that a world's ranks have in this process: one rank's, or in a world of
 /// threads all ranks', so that none is freed while another rank's kernel may reach it.
+///
+/// Kept by generation: that of a generation goes when all its ranks in this process are through with
+/// it, also those that were left behind and may still run kernels.
 final class HeapKeeper: Sendable {
-    private let buffers = Locked<[ObjectIdentifier: SymmetricBuffer]>([:])
-
-    func keep(_ buffer: SymmetricBuffer) {
-        buffers.withLock { $0[ObjectIdentifier(buffer)] = buffer }
+    private struct Kept: Sendable {
+        var ranks: Set<Int> = []
+        var buffers: [ObjectIdentifier: SymmetricBuffer] = [:]
     }
 
-    func forget(_ buffer: SymmetricBuffer) {
-        _ = buffers.withLock { $0.removeValue(forKey: ObjectIdentifier(buffer)) }
+    private let generations = Locked<[Int: Kept]>([:])
+
+    /// A rank of this process begins to take part in a generation.
+    func begin(_ generation: Int, _ rank: Int) {
+        generations.withLock { _ = $0[generation, default: Kept()].ranks.insert(rank) }
+    }
+
+    func keep(_ buffer: SymmetricBuffer, in generation: Int) {
+        generations.withLock { $0[generation]?.buffers[ObjectIdentifier(buffer)] = buffer }
+    }
+
+    func forget(_ buffer: SymmetricBuffer, in generation: Int) {
+        _ = generations.withLock {
+            $0[generation]?.buffers.removeValue(forKey: ObjectIdentifier(buffer))
+        }
+    }
+
+    /// A rank has no kernel left that reaches a generation's memory.
+    func leave(_ generation: Int, _ rank: Int) {
+        // Freed outside the lock.
+        let gone = generations.withLock { known -> Kept? in
+            known[generation]?.ranks.remove(rank)
+            guard known[generation]?.ranks.isEmpty == true else { return nil }
+            return known.removeValue(forKey: generation)
+        }
+        _ = gone
     }
 }
 
@@ -29,8 +55,9 @@ package final class SymmetricHeap: Sendable {
 
     private let stream: DeviceStream
     private let keeper: HeapKeeper
+    private let generation: Int
     private let reservedBytes = Locked(0)
-    /// Each rank's host, as the lowest rank on it.
+    /// Each rank's host, as the lowest rank that was on it.
     ///
     /// Memory of other hosts cannot be mapped.
     package let hosts: [Int]
@@ -39,8 +66,9 @@ package final class SymmetricHeap: Sendable {
 
     init(
         device: Device, byteLimit: Int, timeout: Duration, bootstrap: any Bootstrap,
-        keeper: HeapKeeper, hosts: [Int]
+        keeper: HeapKeeper, generation: Int, hosts: [Int]
     ) throws(MoriError) {
+        self.generation = generation
         self.device = device
         self.byteLimit = byteLimit
         self.timeout = timeout
@@ -112,8 +140,8 @@ package final class SymmetricHeap: Sendable {
         let answers = try await bootstrap.allGather(
             "symmetric allocation", offer.bytes, timeout: timeout)
         let offers = answers.map { Offer($0) }
-        for (rank, other) in offers.enumerated() {
-            guard let other else {
+        for rank in bootstrap.members {
+            guard let other = offers[rank] else {
                 throw MoriError(
                     .ranksDisagree, "rank \(rank) sent no offer of memory", ranks: [rank])
             }
@@ -137,7 +165,9 @@ package final class SymmetricHeap: Sendable {
         let imported = Result { () throws(MoriError) -> SymmetricBuffer in
             var peers: [ImportedBuffer?] = []
             for (rank, other) in offers.enumerated() {
-                guard let other, hosts[rank] == hosts[bootstrap.rank] else {
+                guard bootstrap.members.contains(rank), let other,
+                    hosts[rank] == hosts[bootstrap.rank]
+                else {
                     peers.append(nil)
                     continue
                 }
@@ -158,7 +188,7 @@ package final class SymmetricHeap: Sendable {
         }
         let buffer = try imported.get()
         try await upload(buffer.addresses.map(UInt64.init), to: buffer.addressTable)
-        keeper.keep(buffer)
+        keeper.keep(buffer, in: generation)
         return buffer
     }
 
@@ -168,7 +198,7 @@ package final class SymmetricHeap: Sendable {
     package func free(_ buffer: SymmetricBuffer) async throws(MoriError) {
         // When a rank does not come, the memory stays with the world: somebody may still read it.
         try await bootstrap.barrier("symmetric free", timeout: timeout)
-        keeper.forget(buffer)
+        keeper.forget(buffer, in: generation)
         unreserve(buffer.byteCount)
     }
 

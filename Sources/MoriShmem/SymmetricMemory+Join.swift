@@ -117,8 +117,9 @@ extension SymmetricMemory {
         _ settings: Settings, _ bootstrap: TCPBootstrap
     ) async throws(MoriError) -> SymmetricMemory {
         do throws(MoriError) {
-            return try await SymmetricMemory(
-                settings, bootstrap: bootstrap, keeper: HeapKeeper())
+            let keeper = HeapKeeper()
+            keeper.begin(0, bootstrap.rank)
+            return try await SymmetricMemory(settings, bootstrap: bootstrap, keeper: keeper)
         } catch {
             await bootstrap.close(timeout: .seconds(1))
             throw error

@@ -43,6 +43,7 @@ extension SymmetricMemory {
         if let roundTimeout { environment.roundTimeout = roundTimeout }
         let logger = environment.adjust(logger)
         let keeper = HeapKeeper()
+        for rank in 0..<worldSize { keeper.begin(0, rank) }
         // One proxy serves all ranks of the process.
         let networking = Networking(environment, hostIdentity: [], fabric: fabric)
         var parts: [(LocalBootstrap, Settings)] = []

@@ -1,4 +1,3 @@
-import CMoriSystem
 package import Logging
 public import MoriDevice
 
@@ -6,7 +5,8 @@ public import MoriDevice
 ///
 /// Ranks are processes (`join`) or threads of one process (`local`). Nothing is global: several
 /// worlds may live in one process. What is collective says so; every rank must do it, in the same
-/// order. A rank that dies ends the world's rounds with an error that names it.
+/// order. A rank that dies ends the world's rounds with an error that names it; `recover` lets the
+/// others go on.
 ///
 /// The corresponding Python module is `mori.shmem`.
 public final class SymmetricMemory: Sendable {
@@ -31,29 +31,42 @@ public final class SymmetricMemory: Sendable {
     /// nil: `defaultRoundTimeout`, and `firstRoundTimeout` until the first round is through.
     public let roundTimeout: Duration?
 
-    /// Where operators allocate.
-    package let heap: SymmetricHeap
-    package let bootstrap: any Bootstrap
     package let logger: Logger
-    /// Symmetric u64 [worldSize] by which ranks end each other's rounds, one word a writer.
-    package let abortWords: SymmetricBuffer
-    /// Pinned u64 by which this rank's own host ends them.
-    package let hostAbort: DeviceBuffer
     /// What connects operators whose ranks are on several nodes.
     package let networking: Networking
     /// What the environment said when the world was made.
     package let environment: MoriEnvironment
-    private let state = Locked(State())
+    let keeper: HeapKeeper
+    let state: Locked<State>
 
-    private struct State {
+    struct State: Sendable {
         var isClosed = false
+        var isRecovering = false
         var fault: MoriError?
+        /// What the world is made of; another one after each recovery.
+        var generation: WorldGeneration
+        /// What recovery has to make anew, in the order in which it was made.
+        var members: [WorldMember] = []
+        /// How many there were so far: the same on every rank.
+        var memberCount = 0
+        /// The bootstraps of former generations, which end by themselves.
+        var partings: [Task<Void, Never>] = []
     }
 
+    /// What the world is made of at present.
+    package var generation: WorldGeneration { state.withLock { $0.generation } }
+    /// How its ranks meet.
+    package var bootstrap: any Bootstrap { generation.bootstrap }
+    /// Where operators allocate.
+    package var heap: SymmetricHeap { generation.heap }
+
+    /// The ranks that take part in rounds, ascending: all of them, until `recover` leaves some behind.
+    public var activeRanks: [Int] { generation.activeRanks }
+
     /// Bytes of symmetric memory that may be allocated in all; `MORI_SHMEM_HEAP_SIZE`.
-    public var heapByteLimit: Int { heap.byteLimit }
+    public var heapByteLimit: Int { environment.heapByteLimit }
     /// How long collective calls wait for a rank that does not come; `MORI_BOOTSTRAP_TIMEOUT`.
-    public var bootstrapTimeout: Duration { heap.timeout }
+    public var bootstrapTimeout: Duration { environment.bootstrapTimeout }
 
     /// The heap's limit where nothing sets one: the guide's 6 GiB for DeepSeek-V3's shape, with
     /// room for a second operator.
@@ -88,23 +101,35 @@ public final class SymmetricMemory: Sendable {
         roundTimeout = environment.roundTimeout
         logger = settings.logger
         networking = settings.networking
-        self.bootstrap = bootstrap
+        self.keeper = keeper
+        let timeout = settings.environment.bootstrapTimeout
         let hosts = try await bootstrap.allGather(
-            "host", settings.networking.hostIdentity, timeout: settings.environment.bootstrapTimeout
-        )
-        heap = try SymmetricHeap(
+            "host", settings.networking.hostIdentity, timeout: timeout)
+        let heap = try SymmetricHeap(
             device: settings.device, byteLimit: settings.environment.heapByteLimit,
-            timeout: settings.environment.bootstrapTimeout, bootstrap: bootstrap, keeper: keeper,
+            timeout: timeout, bootstrap: bootstrap, keeper: keeper, generation: 0,
             hosts: hosts.map { hosts.firstIndex(of: $0) ?? 0 })
         try await Self.checkAgreement(
             on: [("device", settings.device.kind.rawValue)], about: "this world",
-            over: bootstrap, timeout: settings.environment.bootstrapTimeout)
-        hostAbort = try DeviceBuffer(byteCount: 8, kind: .pinned, on: settings.device)
-        abortWords = try await heap.allocate(
-            byteCount: 8 * bootstrap.worldSize, for: "the world's abort words")
-        try await heap.zero(abortWords, byteCount: 8 * bootstrap.worldSize)
-        bootstrap.onEvent { [weak self] event in self?.receive(event) }
-        try await bootstrap.barrier("world", timeout: settings.environment.bootstrapTimeout)
+            over: bootstrap, timeout: timeout)
+        let generation = try await WorldGeneration(0, bootstrap: bootstrap, heap: heap)
+        state = Locked(State(generation: generation))
+        listen(to: generation)
+        try await bootstrap.barrier("world", timeout: timeout)
+    }
+
+    deinit {
+        // Operators and their work keep the world alive: no kernel of this rank runs any more.
+        keeper.leave(state.withLock { $0.generation.number }, rank)
+    }
+
+    /// Begins to take events of a generation's bootstrap.
+    func listen(to generation: WorldGeneration) {
+        generation.bootstrap.onEvent { [weak self, weak generation] event in
+            guard let self, let generation else { return }
+            // What a former generation still says is about rounds that are void already.
+            receive(event, in: generation)
+        }
     }
 
     // -------------------------------------------------------------------------------------------
@@ -129,40 +154,45 @@ public final class SymmetricMemory: Sendable {
         bootstrap.abort(culprit: rank, message: reason)
     }
 
-    private func receive(_ event: BootstrapEvent) {
+    private func receive(_ event: BootstrapEvent, in generation: WorldGeneration) {
         switch event {
         case .peerLost(let peer):
             fail(
                 MoriError(
                     .peerLost,
                     "rank \(peer) died or lost its connection; rank \(rank) ended its rounds",
-                    ranks: [peer]), culprit: peer)
+                    ranks: [peer]), culprit: peer, in: generation)
         case .aborted(let peer, let culprit, let message):
             fail(
                 MoriError(
                     .aborted, "rank \(peer) aborted: \(message)", ranks: [culprit ?? peer]),
-                culprit: culprit ?? peer)
+                culprit: culprit ?? peer, in: generation)
+        case .waits(let peer, let others):
+            generation.inquest.note(peer, waitsFor: others)
+            if self.generation === generation { search(in: generation) }
         }
     }
 
     /// Takes the first failure for this world's and drains the kernels that wait.
     ///
     /// What kernels only heard, that some rank ended the round, gives way to the words of whoever
-    /// knows why.
-    package func fail(_ error: MoriError, culprit: Int?) {
-        let isNews = state.withLock { state in
-            guard !state.isClosed, state.fault.map({ $0.isHearsay && !error.isHearsay }) ?? true
-            else { return false }
+    /// knows why. A failure of a former generation is none of this one.
+    ///
+    /// - Parameters:
+    ///   - error: What happened.
+    ///   - culprit: The rank that caused it.
+    ///   - source: The generation in which it happened; nil: the present one.
+    package func fail(_ error: MoriError, culprit: Int?, in source: WorldGeneration? = nil) {
+        let generation = state.withLock { state -> WorldGeneration? in
+            guard !state.isClosed, source == nil || state.generation === source,
+                state.fault.map({ $0.isHearsay && !error.isHearsay }) ?? true
+            else { return nil }
             state.fault = error
-            return true
+            return state.generation
         }
-        guard isNews else { return }
+        guard let generation else { return }
         logger.debug("the world's rounds ended", metadata: ["error": "\(error)"])
-        // reason 4 (MORIEP_FAILURE_ABORTED) | culprit + 1; see moriep_operator.h.
-        let word = UInt64(4) << 32 | UInt64((culprit ?? -1) + 1)
-        guard let pointer = unsafe UnsafeMutablePointer<UInt64>(bitPattern: hostAbort.address)
-        else { return }
-        unsafe mori_store_release_u64(pointer, word)
+        generation.raiseAbort(culprit: culprit)
     }
 
     /// Throws what ended this world.
@@ -216,20 +246,22 @@ public final class SymmetricMemory: Sendable {
         over bootstrap: any Bootstrap, timeout: Duration
     ) async throws(MoriError) {
         let own = settings.map { "\($0.name)=\($0.value)" }
+        let first = bootstrap.members[0]
         let all = try await bootstrap.allGather(
             "agreement", Array(own.joined(separator: "\n").utf8), timeout: timeout)
         let lines = all.map { bytes in
             String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init)
         }
-        // Against rank 0's, so that every rank throws the same.
-        for (rank, other) in lines.enumerated() where other != lines[0] {
+        // Against the first rank's, so that every rank throws the same.
+        for rank in bootstrap.members where lines[rank] != lines[first] {
+            let other = lines[rank]
             let difference =
-                zip(lines[0], other).first { $0 != $1 }
-                ?? (lines[0].last ?? "nothing", other.last ?? "nothing")
+                zip(lines[first], other).first { $0 != $1 }
+                ?? (lines[first].last ?? "nothing", other.last ?? "nothing")
             throw MoriError(
                 .ranksDisagree,
-                "\(subject): rank 0 has \(difference.0), rank \(rank) \(difference.1); all ranks"
-                    + " must have the same", ranks: [0, rank])
+                "\(subject): rank \(first) has \(difference.0), rank \(rank) \(difference.1);"
+                    + " all ranks must have the same", ranks: [first, rank])
         }
     }
 
@@ -241,23 +273,25 @@ public final class SymmetricMemory: Sendable {
     ///
     /// The corresponding Python name is `shmem_finalize`.
     public func close() async throws(MoriError) {
-        let (wasClosed, fault) = state.withLock { state in
+        let (wasClosed, generation, partings) = state.withLock { state in
             defer { state.isClosed = true }
-            return (state.isClosed, state.fault)
+            return (state.isClosed, state.generation, state.partings)
         }
         guard !wasClosed else { return }
+        let failed = await hasFailed(in: generation)
         let freed = await outcome { () async throws(MoriError) in
             // After a failure the ranks no longer meet: the memory goes with the world.
-            if fault == nil { try await heap.free(abortWords) }
+            if !failed { try await generation.heap.free(generation.abortWords) }
         }
-        await bootstrap.close(timeout: fault == nil ? bootstrapTimeout : .seconds(1))
+        await generation.bootstrap.close(timeout: failed ? .seconds(1) : bootstrapTimeout)
+        for parting in partings { await parting.value }
         try freed.get()
     }
 }
 
 extension MoriError {
     /// Whether a kernel saw an abort word and nothing more.
-    fileprivate var isHearsay: Bool { code == .aborted && wait != nil }
+    var isHearsay: Bool { code == .aborted && wait != nil }
 }
 
 /// What an asynchronous body returns or throws.

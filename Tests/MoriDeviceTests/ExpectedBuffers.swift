@@ -124,6 +124,7 @@ struct ExpectedBuffers {
             buffers.append(("arrivals", layout.chunk_arrivals, 4 * (sections + 1) * chunks))
         }
         buffers.append(("end of zeros", layout.local_zero_end, 0))
+        buffers.append(("active ranks", layout.active_ranks, 4 * ranks))
         if isV1 {
             buffers += [
                 ("proxies", layout.proxies, 4 * nodes),

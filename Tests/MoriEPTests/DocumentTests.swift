@@ -10,16 +10,36 @@ import Testing
         try String(contentsOf: repository.appending(path: path), encoding: .utf8)
     }
 
-    @Test func everyTestOfTheFeatureTableIsThere() throws {
+    /// The names of all functions of the tests.
+    private static func functions() throws -> Set<String> {
         var functions: Set<String> = []
         for target in ["MoriDeviceTests", "MoriShmemTests", "MoriEPTests"] {
-            let folder = Self.repository.appending(path: "Tests/\(target)")
+            let folder = repository.appending(path: "Tests/\(target)")
             for file in try FileManager.default.contentsOfDirectory(atPath: folder.path)
             where file.hasSuffix(".swift") {
-                let source = try Self.text("Tests/\(target)/\(file)")
+                let source = try text("Tests/\(target)/\(file)")
                 functions.formUnion(source.matches(of: /func (\w+)/).map { String($0.1) })
             }
         }
+        return functions
+    }
+
+    /// The last cell of a row of faults is its tests.
+    @Test func everyTestOfTheReliabilityPageIsThere() throws {
+        let functions = try Self.functions()
+        var count = 0
+        for line in try Self.text("docs/reliability.md").split(separator: "\n") {
+            guard let cell = line.firstMatch(of: /\| ((`\w+`(, )?)+) \|$/) else { continue }
+            for test in cell.1.matches(of: /`(\w+)`/).map({ String($0.1) }) {
+                #expect(functions.contains(test), "no test is called \(test)")
+                count += 1
+            }
+        }
+        #expect(count > 20)
+    }
+
+    @Test func everyTestOfTheFeatureTableIsThere() throws {
+        let functions = try Self.functions()
         var rows = 0
         for line in try Self.text("docs/feature-table.md").split(separator: "\n")
         where line.hasPrefix("|") && !line.hasPrefix("|---") {

@@ -24,11 +24,13 @@ enum Teardown: String, Codable, CaseIterable, Sendable {
 }
 
 extension WorldTests.LifetimeTests {
-    /// No crash, no hang, and nothing is left.
-    @Test(.timeLimit(.minutes(1)), arguments: Teardown.allCases)
-    func nothingIsLeftWhateverGoesFirst(_ order: Teardown) async {
-        await #expect(processExitsWith: .success) { [order] in
-            try await run(order)
+    /// No crash, no hang, and nothing is left; on one node, and on two, with a proxy and queues.
+    @Test(
+        .timeLimit(.minutes(1)), arguments: Teardown.allCases,
+        [KernelType.intraNode, .interNode, .interNodeV1])
+    func nothingIsLeftWhateverGoesFirst(_ order: Teardown, _ kernel: KernelType) async {
+        await #expect(processExitsWith: .success) { [order, kernel] in
+            try await run(order, kernel)
             try await requireNothingLive()
         }
     }
@@ -85,25 +87,37 @@ private let teardownConfig = EPDispatchCombineConfig(
     elementType: .bfloat16, hiddenDim: 40, maxInputTokensPerRank: 8, expertsPerRank: 2,
     expertsPerToken: 2)
 
+/// The same with other kernels; between nodes, each rank is one.
+private func teardownConfig(_ kernel: KernelType) -> EPDispatchCombineConfig {
+    var config = teardownConfig
+    config.kernelType = kernel
+    if kernel != .intraNode { config.devicesPerNode = 1 }
+    return config
+}
+
 /// Makes a world, runs rounds, and lets everything go in this order.
-private func run(_ order: Teardown) async throws {
+private func run(_ order: Teardown, _ kernel: KernelType) async throws {
     switch order {
     case .closedAfterATimeout, .droppedAfterATimeout, .closedAfterAnAbort:
-        try await runFailure(order)
+        try await runFailure(order, kernel)
         return
     default: break
     }
     let worlds = try await SymmetricMemory.local(
         worldSize: 2, device: Device(.host), roundTimeout: Patience.healthy)
-    let results = await onEveryRank(of: worlds) { world in try await run(order, in: world) }
+    let results = await onEveryRank(of: worlds) { world in
+        try await run(order, kernel, in: world)
+    }
     for result in results { try result.get() }
 }
 
-private func run(_ order: Teardown, in world: SymmetricMemory) async throws {
+private func run(
+    _ order: Teardown, _ kernel: KernelType, in world: SymmetricMemory
+) async throws {
     let stream = try DeviceStream(on: world.device)
     switch order {
     case .closedInOrder, .closedTwice:
-        let op = try await makeUsedOp(in: world, on: stream)
+        let op = try await makeUsedOp(kernel, in: world, on: stream)
         for _ in 0..<(order == .closedTwice ? 2 : 1) {
             try await op.close()
         }
@@ -111,20 +125,20 @@ private func run(_ order: Teardown, in world: SymmetricMemory) async throws {
             try await world.close()
         }
     case .operatorDropped:
-        for _ in 0..<3 { _ = try await makeUsedOp(in: world, on: stream) }
+        for _ in 0..<3 { _ = try await makeUsedOp(kernel, in: world, on: stream) }
         try await world.close()
     case .worldClosedFirst:
-        let op = try await makeUsedOp(in: world, on: stream)
+        let op = try await makeUsedOp(kernel, in: world, on: stream)
         try await world.close()
         // Too late to meet the others; it must say so or do nothing, not hang.
         try? await op.close()
     case .everythingDropped:
-        _ = try await makeUsedOp(in: world, on: stream)
+        _ = try await makeUsedOp(kernel, in: world, on: stream)
         try await world.barrier()
     case .droppedWhileWorkRuns, .closedWhileWorkRuns:
         let gate: StreamGate
         do {
-            let op = try await makeUsedOp(in: world, on: stream)
+            let op = try await makeUsedOp(kernel, in: world, on: stream)
             let inputs = try RoundInputs<BFloat16>(
                 teardownRoutes, rank: world.rank, on: stream)
             gate = try StreamGate(on: stream)
@@ -146,13 +160,13 @@ private func run(_ order: Teardown, in world: SymmetricMemory) async throws {
             gate.open()
         }
     case .outputsKeptBeyondTheWorld:
-        let kept = try await keepOutputs(of: world, on: stream)
+        let kept = try await keepOutputs(kernel, of: world, on: stream)
         let rows: [BFloat16] = try await kept.elements(on: stream)
         guard rows.count == teardownRoutes.workload.tokens[world.rank] * 40 else {
             throw Mismatch("\(rows.count) elements")
         }
     case .outputAbandoned, .outputDiscarded:
-        let op = try await makeUsedOp(in: world, on: stream)
+        let op = try await makeUsedOp(kernel, in: world, on: stream)
         let inputs = try RoundInputs<BFloat16>(teardownRoutes, rank: world.rank, on: stream)
         do {
             let received = try op.dispatch(inputs.tokens, indices: inputs.indices, on: stream)
@@ -161,7 +175,7 @@ private func run(_ order: Teardown, in world: SymmetricMemory) async throws {
         try await op.close()
         try await world.close()
     case .graphKeptBeyondTheOperator, .captureDropped:
-        let graph = try await captureRound(in: world, on: stream)
+        let graph = try await captureRound(kernel, in: world, on: stream)
         if order == .graphKeptBeyondTheOperator {
             for _ in 0..<5 { try graph.launch(on: stream) }
             try await stream.completion()
@@ -173,9 +187,9 @@ private func run(_ order: Teardown, in world: SymmetricMemory) async throws {
 
 /// An operator that has two rounds behind it.
 private func makeUsedOp(
-    in world: SymmetricMemory, on stream: DeviceStream
+    _ kernel: KernelType, in world: SymmetricMemory, on stream: DeviceStream
 ) async throws -> EPDispatchCombineOp {
-    let op = try await EPDispatchCombineOp(teardownConfig, in: world)
+    let op = try await EPDispatchCombineOp(teardownConfig(kernel), in: world)
     for _ in 0..<2 {
         try await checkRound(
             teardownRoutes, of: BFloat16.self, combining: BFloat16.self, with: op, on: stream)
@@ -184,9 +198,9 @@ private func makeUsedOp(
 }
 
 private func keepOutputs(
-    of world: SymmetricMemory, on stream: DeviceStream
+    _ kernel: KernelType, of world: SymmetricMemory, on stream: DeviceStream
 ) async throws -> DeviceTensor {
-    let op = try await makeUsedOp(in: world, on: stream)
+    let op = try await makeUsedOp(kernel, in: world, on: stream)
     let inputs = try RoundInputs<BFloat16>(teardownRoutes, rank: world.rank, on: stream)
     let received = try op.dispatch(inputs.tokens, indices: inputs.indices, on: stream)
     let tokens = received.tokens
@@ -197,9 +211,9 @@ private func keepOutputs(
 }
 
 private func captureRound(
-    in world: SymmetricMemory, on stream: DeviceStream
+    _ kernel: KernelType, in world: SymmetricMemory, on stream: DeviceStream
 ) async throws -> DeviceGraph {
-    let op = try await makeUsedOp(in: world, on: stream)
+    let op = try await makeUsedOp(kernel, in: world, on: stream)
     let inputs = try RoundInputs<BFloat16>(teardownRoutes, rank: world.rank, on: stream)
     try await stream.completion()
     return try stream.capture { () throws(MoriError) in
@@ -210,13 +224,13 @@ private func captureRound(
 }
 
 /// Rank 1 does not come, or aborts.
-private func runFailure(_ order: Teardown) async throws {
+private func runFailure(_ order: Teardown, _ kernel: KernelType) async throws {
     let worlds = try await SymmetricMemory.local(
         worldSize: 2, device: Device(.host), roundTimeout: .milliseconds(500))
     let gaveUp = Arrivals()
     let results = await onEveryRank(of: worlds) { world in
         let stream = try DeviceStream(on: world.device)
-        let op = try await EPDispatchCombineOp(teardownConfig, in: world)
+        let op = try await EPDispatchCombineOp(teardownConfig(kernel), in: world)
         if world.rank == 1 {
             if order == .closedAfterAnAbort { world.abort("no") }
             try await gaveUp.wait(for: 1)

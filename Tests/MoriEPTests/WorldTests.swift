@@ -43,6 +43,14 @@ import Testing
     @Suite(.enabled(if: InterNodeSupport.isBuilt)) struct InterNodeCountTests {}
     /// Sends and receives apart.
     @Suite struct SplitPhaseTests {}
+    /// Worlds that lose ranks and go on.
+    @Suite struct RecoveryTests {}
+    /// Recoveries and ends, in any order; each test has a process of its own.
+    @Suite struct CloseTests {}
+    /// Every wait for a peer, missed.
+    @Suite struct DeadlineTests {}
+    /// The same of processes that are killed and stopped.
+    @Suite struct SurvivalTests {}
     /// Rounds of ranks that met over TCP.
     @Suite struct UniqueIDWorldTests {}
 }

@@ -34,7 +34,8 @@ public struct Oracle: Sendable {
     /// The rank that hosts an expert; nil for an id that no rank hosts.
     public func host(ofExpert expert: Int32) -> Int? {
         guard expert >= 0 && expert < workload.expertCount else { return nil }
-        return workload.expertRanks?[Int(expert)] ?? Int(expert) / workload.expertsPerRank
+        let rank = workload.expertRanks?[Int(expert)] ?? Int(expert) / workload.expertsPerRank
+        return workload.lostRanks.contains(rank) ? nil : rank
     }
 
     /// The experts of a rank, in the order of their ids.

@@ -36,6 +36,8 @@ public struct Workload: Hashable, Sendable {
     public var expertCount: Int
     /// The rank of each expert; nil: expert e is at rank e / expertsPerRank.
     public var expertRanks: [Int]?
+    /// Ranks that are gone: they have no tokens, and their experts are nobody's.
+    public var lostRanks: Set<Int> = []
     /// Scales of a token, f32.
     public var scaleDim: Int
     /// How tokens choose their experts.
@@ -60,6 +62,14 @@ public struct Workload: Hashable, Sendable {
         self.scaleDim = scaleDim
         self.pattern = pattern
         self.generator = Generator(seed: seed)
+    }
+
+    /// The same without some ranks.
+    public func without(_ lost: Set<Int>) -> Workload {
+        var workload = self
+        workload.lostRanks = lost
+        for rank in lost { workload.tokens[rank] = 0 }
+        return workload
     }
 
     // The first coordinate of a number says what it is for.

@@ -12,6 +12,8 @@ struct BootstrapMessageTests {
         .abort(culprit: nil, message: ""),
         .abort(culprit: 3, message: "why"),
         .goodbye,
+        .waits(for: []),
+        .waits(for: [0, 255]),
     ]
 
     static let storeMessages: [StoreMessage] = [
@@ -22,6 +24,8 @@ struct BootstrapMessageTests {
         .aborted(by: 1, culprit: nil, message: "m"),
         .aborted(by: 1, culprit: 2, message: "m"),
         .farewell,
+        .waits(by: 4, for: []),
+        .waits(by: 0, for: [1, 2]),
     ]
 
     @Test(arguments: rankMessages)

@@ -13,6 +13,8 @@ final class OperatorKernels: Sendable {
     let layout: moriep_layout
     let fields: moriep_operator
     let device: Device
+    /// What the operator's memory belongs to: when the world goes on to another one, these are void.
+    let generation: WorldGeneration
     // Held, not read: kernels use them by address.
     private let world: SymmetricMemory
     private let symmetric: SymmetricBuffer
@@ -26,9 +28,9 @@ final class OperatorKernels: Sendable {
 
     /// The layout that a configuration needs, without allocating anything.
     static func layout(
-        _ config: EPDispatchCombineConfig, worldSize: Int
+        _ config: EPDispatchCombineConfig, worldSize: Int, masked: Set<Int> = []
     ) throws(MoriError) -> (shape: moriep_shape, layout: moriep_layout) {
-        let nodes = OperatorShape(config, worldSize: worldSize)
+        let nodes = OperatorShape(config, worldSize: worldSize, masked: masked)
         var shape = moriep_shape()
         shape.kernel_type = Int32(config.kernelType.rawValue)
         shape.world_size = Int32(worldSize)
@@ -43,7 +45,8 @@ final class OperatorKernels: Sendable {
         shape.landing_sections = Int32(nodes.landingSections)
         shape.rings = Int32(nodes.rings)
         shape.ring_entries = Int32(nodes.ringEntries)
-        shape.expert_map = config.expertRanks == nil ? 0 : 1
+        // The experts of masked ranks are dropped by a map that puts them nowhere.
+        shape.expert_map = config.expertRanks == nil && masked.isEmpty ? 0 : 1
         // InterNode and AsyncLL receive in this order in any case.
         shape.is_ordered = config.receiveOrder == .source && config.kernelType == .intraNode ? 1 : 0
         shape.overflow_fails = config.overflow == .fail ? 1 : 0
@@ -79,17 +82,29 @@ final class OperatorKernels: Sendable {
     /// Allocates.
     ///
     /// Collective.
+    ///
+    /// - Parameters:
+    ///   - config: What for.
+    ///   - world: Whose ranks.
+    ///   - generation: Where the memory comes from, and who takes part.
+    ///   - base: The number that the first round follows.
+    ///   - timeout: The deadline of waits; nil: the configuration's, else the world's.
+    /// - Throws: `outOfMemory`, `ranksDisagree`, `timedOut`; what the fabric throws.
     init(
-        _ config: EPDispatchCombineConfig, in world: SymmetricMemory
+        _ config: EPDispatchCombineConfig, in world: SymmetricMemory,
+        generation: WorldGeneration, base: UInt32 = 0, timeout: Duration? = nil
     ) async throws(MoriError) {
-        let (shape, layout) = try Self.layout(config, worldSize: world.worldSize)
-        let nodes = OperatorShape(config, worldSize: world.worldSize)
+        let masked = generation.maskedRanks
+        let (shape, layout) = try Self.layout(
+            config, worldSize: world.worldSize, masked: masked)
+        let nodes = OperatorShape(config, worldSize: world.worldSize, masked: masked)
+        self.generation = generation
         self.shape = shape
         self.layout = layout
         self.world = world
         device = world.device
         plan = Self.plan(layout, config, worldSize: world.worldSize)
-        symmetric = try await world.heap.allocate(
+        symmetric = try await generation.heap.allocate(
             byteCount: Int(layout.symmetric_bytes), for: "an operator")
         local = try DeviceBuffer(byteCount: Int(layout.local_bytes), on: world.device)
         pinned = try DeviceBuffer(
@@ -98,14 +113,14 @@ final class OperatorKernels: Sendable {
         fields.shape = shape
         fields.layout = layout
         fields.rank = Int32(world.rank)
-        fields.abort_peers = UInt64(world.abortWords.addressTable.address)
-        fields.host_abort = UInt64(world.hostAbort.address)
+        fields.abort_peers = UInt64(generation.abortWords.addressTable.address)
+        fields.host_abort = UInt64(generation.hostAbort.address)
         fields.local = UInt64(local.address)
         fields.failure = UInt64(pinned.address)
         fields.words_wake = 1
         let memory = OperatorMemory(
             shape: shape, layout: layout, symmetric: symmetric, local: local, pinned: pinned)
-        try await memory.initialize(nodes, config, in: world)
+        try await memory.initialize(nodes, config, rank: world.rank, base: base)
         let tick = Locked<(@Sendable () -> Void)?>(nil)
         if config.kernelType == .intraNode {
             reachable = nil
@@ -115,26 +130,33 @@ final class OperatorKernels: Sendable {
             // What crosses nodes goes over the network, also where it could be mapped.
             let table = try DeviceBuffer(byteCount: 8 * world.worldSize, on: world.device)
             let near = nodes.reachable(from: world.rank)
-            try await world.heap.upload(
+            try await generation.heap.upload(
                 symmetric.addresses.enumerated().map { near.contains($0) ? UInt64($1) : 0 },
                 to: table)
             reachable = table
             fields.peers = UInt64(table.address)
-            network = try await memory.connect(nodes, config, in: world) {
+            network = try await memory.connect(
+                nodes, config, in: world, generation: generation
+            ) {
                 tick.withLock { $0 }?()
             }
             fields.doorbell = UInt64(network?.doorbellAddress ?? 0)
             fields.words_wake = network?.wordsWake == false ? 0 : 1
         }
         self.fields = fields
-        try await setInitialTimeout(config.timeout ?? world.roundTimeout)
+        try await setInitialTimeout(timeout ?? config.timeout ?? world.roundTimeout)
         // Ranks of other hosts cannot be told by memory that a kernel failed here.
         tick.withLock { tick in
-            tick = { [weak self, weak world] in
-                guard let world, world.spansHosts, world.fault == nil,
-                    let failure = self?.recordedFailure
+            tick = { [weak self, weak world, weak generation] in
+                guard let world, let generation, world.fault == nil,
+                    let record = self?.failureRecord
                 else { return }
-                world.failEverywhere(failure, culprit: failure.ranks.first)
+                if record.isUndecided {
+                    world.search(in: generation)
+                } else if generation.spansHosts {
+                    let failure = record.error
+                    world.failEverywhere(failure, culprit: failure.ranks.first, in: generation)
+                }
             }
         }
     }
@@ -152,7 +174,40 @@ final class OperatorKernels: Sendable {
         try await network?.close(within: .seconds(5)) { () async throws(MoriError) in
             try await world.barrier()
         }
-        try await world.heap.free(symmetric)
+        try await generation.heap.free(symmetric)
+    }
+
+    /// Whether these are void: what was captured with them must not run any more.
+    private let isRetired = Locked(false)
+
+    /// Ends the service of the network, and keeps graphs from running; the streams are drained.
+    func retire() async {
+        isRetired.withLock { $0 = true }
+        await network?.cut()
+    }
+
+    /// How far the rounds came; nothing may run.
+    func roundNumbers() async throws(MoriError) -> RoundNumbers {
+        let controls = try await readControls()
+        return RoundNumbers(
+            begun: controls.map(\.epoch).max() ?? 0,
+            complete: controls.map(\.combined_epoch).min() ?? 0)
+    }
+
+    private func readControls() async throws(MoriError) -> [moriep_control] {
+        let byteCount = MemoryLayout<moriep_control>.size
+        let staging = try DeviceBuffer(
+            byteCount: byteCount * Int(shape.slots), kind: .pinned, on: device)
+        let stream = try DeviceStream(on: device)
+        for slot in 0..<Int(shape.slots) {
+            try stream.copy(
+                to: staging.address + UInt(slot * byteCount),
+                from: address(layout.control, slot: slot), byteCount: byteCount)
+        }
+        try await stream.completion()
+        guard let controls = unsafe UnsafePointer<moriep_control>(bitPattern: staging.address)
+        else { return [] }
+        return (0..<Int(shape.slots)).map { unsafe controls[$0] }
     }
 
     /// What this rank asked of the network so far; nil where there is none.
@@ -211,13 +266,28 @@ final class OperatorKernels: Sendable {
     // -------------------------------------------------------------------------------------------
     // Failures
 
+    /// What the failure record says, once some warp has written it.
+    var recordedFailure: MoriError? { failureRecord?.error(blaming: generation.culprits) }
+
     /// The failure record, once some warp has written it.
-    var recordedFailure: MoriError? {
+    var failureRecord: moriep_failure? {
         guard let pointer = unsafe UnsafePointer<moriep_failure>(bitPattern: pinned.address),
             // Pairs with storeHost in the kernels' failRound.
             unsafe mori_load_acquire_u32(
                 UnsafeRawPointer(pointer).assumingMemoryBound(to: UInt32.self)) == 1
         else { return nil }
-        return unsafe pointer.pointee.error
+        return unsafe pointer.pointee
+    }
+}
+
+extension OperatorKernels: DeviceGraph.Dependency {
+    /// Refuses to launch a graph that was captured before the world recovered.
+    func checkLaunchable() throws(MoriError) { try checkNotRetired("this graph was captured") }
+
+    /// Refuses what belongs to the time before the world recovered.
+    func checkNotRetired(_ subject: String) throws(MoriError) {
+        guard isRetired.withLock({ $0 }) else { return }
+        throw MoriError(
+            .aborted, "\(subject) before the world recovered, and its memory is void; make it anew")
     }
 }

@@ -13,10 +13,20 @@ struct OperatorMemory {
     /// Zeroes words, state and rings, and fills the tables of proxies and experts.
     ///
     /// Nothing else: buffers are touched when rows come.
+    ///
+    /// - Parameters:
+    ///   - nodes: Who takes part, and how they are spread.
+    ///   - config: What for.
+    ///   - rank: Whose memory.
+    ///   - base: The number that the first round follows.
+    /// - Throws: what the device throws.
     func initialize(
-        _ nodes: OperatorShape, _ config: EPDispatchCombineConfig, in world: SymmetricMemory
+        _ nodes: OperatorShape, _ config: EPDispatchCombineConfig, rank: Int, base: UInt32
     ) async throws(MoriError) {
-        let stream = try DeviceStream(on: world.device)
+        let stream = try DeviceStream(on: local.device)
+        let worldSize = nodes.proxies.worldSize
+        let masked = nodes.proxies.masked
+        let experts = experts(config, worldSize: worldSize, masked: masked)
         unsafe UnsafeMutableRawPointer(bitPattern: pinned.address)?
             .initializeMemory(as: UInt8.self, repeating: 0, count: pinned.byteCount)
         let tails = Int(layout.local_bytes - layout.ring_tails)
@@ -25,33 +35,50 @@ struct OperatorMemory {
         }
         for slot in 0..<Int(shape.slots) {
             try stream.fill(
-                symmetric.addresses[world.rank] + UInt(slot) * UInt(layout.symmetric_slot_bytes),
+                symmetric.addresses[rank] + UInt(slot) * UInt(layout.symmetric_slot_bytes),
                 with: 0, byteCount: Int(layout.words_end))
             let block = local.address + UInt(slot) * UInt(layout.local_slot_bytes)
             try stream.fill(
                 block + UInt(layout.control), with: 0, byteCount: Int(layout.local_zero_end))
-            if let ranks = config.expertRanks {
-                try upload(ranks.map(Int32.init), block + UInt(layout.expert_ranks), stream)
+            // As if the last round had been combined: no barrier is needed before the next.
+            try upload(
+                [base, base].map(Int32.init(bitPattern:)), block + UInt(layout.control), stream)
+            try upload(
+                (0..<worldSize).map { masked.contains($0) ? 0 : 1 },
+                block + UInt(layout.active_ranks), stream)
+            if shape.expert_map != 0 {
+                try upload(experts, block + UInt(layout.expert_ranks), stream)
                 try upload(
-                    Self.places(of: ranks, worldSize: world.worldSize),
+                    Self.places(of: experts, worldSize: worldSize),
                     block + UInt(layout.expert_places), stream)
             }
             guard nodes.kernelType.forwards else { continue }
             let table = nodes.proxies
-            try upload(table.proxies(of: world.rank), block + UInt(layout.proxies), stream)
-            try upload(table.sections(of: world.rank), block + UInt(layout.proxy_sections), stream)
+            try upload(table.proxies(of: rank), block + UInt(layout.proxies), stream)
+            try upload(table.sections(of: rank), block + UInt(layout.proxy_sections), stream)
             try upload(
-                table.sectionSources(of: world.rank), block + UInt(layout.section_sources), stream)
+                table.sectionSources(of: rank), block + UInt(layout.section_sources), stream)
         }
         try await stream.completion()
     }
 
+    /// Where each expert lives; -1 for those of masked ranks.
+    private func experts(
+        _ config: EPDispatchCombineConfig, worldSize: Int, masked: Set<Int>
+    ) -> [Int32] {
+        (0..<config.totalExpertCount(worldSize: worldSize)).map { expert in
+            let rank = config.expertRanks?[expert] ?? expert / config.expertsPerRank
+            return masked.contains(rank) ? -1 : Int32(rank)
+        }
+    }
+
     /// The place of each expert among those of its rank, in the order of experts.
-    private static func places(of ranks: [Int], worldSize: Int) -> [Int32] {
+    private static func places(of ranks: [Int32], worldSize: Int) -> [Int32] {
         var hosted = Array(repeating: Int32(0), count: worldSize)
         return ranks.map { rank in
-            defer { hosted[rank] += 1 }
-            return hosted[rank]
+            guard rank >= 0 else { return -1 }
+            defer { hosted[Int(rank)] += 1 }
+            return hosted[Int(rank)]
         }
     }
 
@@ -74,7 +101,7 @@ struct OperatorMemory {
     /// Collective.
     func connect(
         _ nodes: OperatorShape, _ config: EPDispatchCombineConfig, in world: SymmetricMemory,
-        onTick: @escaping @Sendable () -> Void
+        generation: WorldGeneration, onTick: @escaping @Sendable () -> Void
     ) async throws(MoriError) -> NetworkConnection? {
         guard nodes.rings > 0 else { return nil }
         let rings = RingMemory(
@@ -86,6 +113,7 @@ struct OperatorMemory {
             NetworkConnection.Request(
                 memory: symmetric, rings: rings, ringOwner: pinned,
                 peers: nodes.peers(of: world.rank), queuesPerPeer: config.queuePairsPerPeer,
-                purpose: "an operator of \(config.kernelType)"), in: world, onTick: onTick)
+                purpose: "an operator of \(config.kernelType)"), in: world, generation: generation,
+            onTick: onTick)
     }
 }

@@ -8,8 +8,11 @@ package protocol Bootstrap: AnyObject, Sendable {
     /// The rank of this member, in `0..<worldSize`.
     var rank: Int { get }
 
-    /// The number of ranks in the world, 1 or more.
+    /// The number of ranks that the world began with, 1 or more.
     var worldSize: Int { get }
+
+    /// The ranks that take part, ascending: all of them, until some are left behind.
+    var members: [Int] { get }
 
     /// Gives every rank's bytes to every rank, and so doubles as a barrier.
     ///
@@ -21,7 +24,7 @@ package protocol Bootstrap: AnyObject, Sendable {
     ///   - name: What is gathered, the same on all ranks, at most 1024 bytes of UTF-8, not empty.
     ///   - value: This rank's bytes. Lengths may differ between ranks.
     ///   - timeout: How long to wait for the other ranks.
-    /// - Returns: The bytes of all ranks, by rank.
+    /// - Returns: The bytes of all ranks, by rank; none for a rank that is no member.
     /// - Throws: `.timedOut` naming the ranks that did not come, `.peerLost` naming a rank that died
     ///   or left, `.aborted` after an abort or when the task is cancelled, `.closed` after `close`,
     ///   `.invalidArgument` for a name or value that is too long.
@@ -45,12 +48,37 @@ package protocol Bootstrap: AnyObject, Sendable {
     ///   - message: Why, for people; cut to 4096 bytes.
     func abort(culprit: Int?, message: String)
 
+    /// Tells every rank, this one too, for whom this rank waited when a round failed.
+    ///
+    /// Does not wait and ends nothing. Who does not hear its own words knows that the rank which
+    /// serves the store is silent.
+    ///
+    /// - Parameter ranks: Those whose words had not come.
+    func report(waitingFor ranks: [Int])
+
     /// Sets what is called when a peer is lost without goodbye, or aborts.
     ///
     /// It is called at most once per event, on any thread, and must not block. Events that came
     /// before are delivered at once. A later handler replaces an earlier one; after `close` none
     /// is called.
     func onEvent(_ handler: @escaping @Sendable (BootstrapEvent) -> Void)
+
+    /// Meets some of the members anew, whatever became of the others: what comes after a failure.
+    ///
+    /// Collective over `members`. Nothing of this bootstrap is needed for it but what was exchanged
+    /// at the start, so it also works when the rank that serves its store is gone; the smallest member
+    /// serves the new one. This bootstrap stays as it is.
+    ///
+    /// - Parameters:
+    ///   - members: Who takes part, ascending, this rank among them; the same on each of them.
+    ///   - generation: Which meeting it is, larger than every one before that succeeded.
+    ///   - timeout: How long to wait for the others.
+    /// - Returns: This rank's member of the new meeting.
+    /// - Throws: `.timedOut` naming the members that did not come, `.ranksDisagree` when their sets of
+    ///   members differ, `.bootstrapFailed` when no connection comes about.
+    func regroup(
+        _ members: [Int], generation: Int, timeout: Duration
+    ) async throws(MoriError) -> any Bootstrap
 
     /// Says goodbye, so that this rank's later silence is no loss, and closes the connections.
     ///
@@ -65,9 +93,13 @@ package enum BootstrapEvent: Hashable, Sendable {
     case peerLost(rank: Int)
     /// A rank ended the world's rounds, and says which rank it holds responsible, and why.
     case aborted(by: Int, culprit: Int?, message: String)
+    /// A round failed while a rank, perhaps this one, waited for others.
+    case waits(by: Int, for: [Int])
 }
 
 extension Bootstrap {
+    package var members: [Int] { Array(0..<worldSize) }
+
     /// Waits until all ranks called it with this name.
     package func barrier(_ name: String, timeout: Duration) async throws(MoriError) {
         // The prefix keeps barriers apart from all-gathers of the same name.

@@ -22,6 +22,8 @@ enum RankMessage: Hashable, Sendable {
     case abort(culprit: Int?, message: String)
     /// This rank leaves; its silence from now on is no loss.
     case goodbye
+    /// A round failed while this rank waited for these.
+    case waits(for: [Int])
 }
 
 /// What the store says to a rank.
@@ -40,6 +42,8 @@ enum StoreMessage: Hashable, Sendable {
     case failed(MoriError)
     /// The answer to a goodbye; unasked, the store itself closes.
     case farewell
+    /// A round failed while a rank waited for others; told to that rank too, as a sign of life.
+    case waits(by: Int, for: [Int])
 }
 
 extension RankMessage {
@@ -60,6 +64,9 @@ extension RankMessage {
             buffer.writeText(message)
         case .goodbye:
             buffer.writeInteger(UInt8(4))
+        case .waits(let ranks):
+            buffer.writeInteger(UInt8(5))
+            buffer.writeRanks(ranks)
         }
         return buffer
     }
@@ -81,6 +88,9 @@ extension RankMessage {
             }
             self = .abort(culprit: culprit, message: message)
         case 4: self = .goodbye
+        case 5:
+            guard let ranks = buffer.readRanks() else { return nil }
+            self = .waits(for: ranks)
         default: return nil
         }
         guard buffer.readableBytes == 0 else { return nil }
@@ -118,6 +128,10 @@ extension StoreMessage {
             buffer.writeError(error)
         case .farewell:
             buffer.writeInteger(UInt8(7))
+        case .waits(let rank, let others):
+            buffer.writeInteger(UInt8(8))
+            buffer.writeRanks([rank])
+            buffer.writeRanks(others)
         }
         return buffer
     }
@@ -156,6 +170,11 @@ extension StoreMessage {
             guard let error = buffer.readError() else { return nil }
             self = .failed(error)
         case 7: self = .farewell
+        case 8:
+            guard let rank = buffer.readRanks()?.first, let others = buffer.readRanks() else {
+                return nil
+            }
+            self = .waits(by: rank, for: others)
         default: return nil
         }
     }

@@ -49,6 +49,18 @@ struct WorldKey: Sendable {
         self.init(secret: secret, tag: Array(code.prefix(Self.tagSize)))
     }
 
+    /// The key of the world that follows this one: the same secret, found by another name.
+    func successor(generation: Int) -> WorldKey {
+        let name = Array("MoriEP generation \(generation) ".utf8) + tag
+        return WorldKey(key, isOpen: isOpen, tag: Array(key.code(for: name).prefix(Self.tagSize)))
+    }
+
+    private init(_ key: MessageAuthenticationKey, isOpen: Bool, tag: [UInt8]) {
+        self.key = key
+        self.isOpen = isOpen
+        self.tag = tag
+    }
+
     private static func key(_ secret: [UInt8]) -> MessageAuthenticationKey {
         MessageAuthenticationKey(hashing: Array("MoriEP bootstrap 1 ".utf8) + secret)
     }
@@ -82,7 +94,7 @@ struct Greeting: Hashable, Sendable {
 
     private static let magic = Array("MORI-EP\n".utf8)
     /// The version of the protocol; sides of different versions refuse each other.
-    static let version: UInt16 = 1
+    static let version: UInt16 = 3
 
     /// The kind of the greeting.
     var kind: Kind
@@ -136,12 +148,18 @@ struct Credentials: Hashable, Sendable {
     var processID: Int32
     /// Random bytes that stay the same when one process tries again.
     var instance: [UInt8]
+    /// `Membership.digest` of the ranks that it wants to meet.
+    var membership: UInt64
 
     /// The bytes of an instance.
     static let instanceSize = 16
 
     /// Creates the credentials of this process.
-    init(rank: Int, worldSize: Int, processID: Int32) {
+    init(
+        rank: Int, worldSize: Int, processID: Int32,
+        membership: UInt64 = Membership.everyone.digest
+    ) {
+        self.membership = membership
         self.rank = rank
         self.worldSize = worldSize
         self.processID = processID
@@ -186,6 +204,7 @@ struct Hello: Hashable, Sendable {
         buffer.writeInteger(UInt32(truncatingIfNeeded: credentials.rank))
         buffer.writeInteger(UInt32(truncatingIfNeeded: credentials.worldSize))
         buffer.writeInteger(credentials.processID)
+        buffer.writeInteger(credentials.membership)
         buffer.writeBytes(credentials.instance)
         return buffer
     }
@@ -197,13 +216,15 @@ struct Hello: Hashable, Sendable {
             let rank = buffer.readInteger(as: UInt32.self),
             let worldSize = buffer.readInteger(as: UInt32.self),
             let processID = buffer.readInteger(as: Int32.self),
+            let membership = buffer.readInteger(as: UInt64.self),
             let instance = buffer.readBytes(length: Credentials.instanceSize),
             let proof = buffer.readBytes(length: WorldKey.proofSize), buffer.readableBytes == 0
         else { return nil }
         self.nonce = nonce
         self.proof = proof
         credentials = Credentials(
-            rank: Int(rank), worldSize: Int(worldSize), processID: processID)
+            rank: Int(rank), worldSize: Int(worldSize), processID: processID,
+            membership: membership)
         credentials.instance = instance
     }
 }

@@ -36,12 +36,15 @@ final class Inbox: Sendable {
 
     private let rank: Int
     private let worldSize: Int
+    /// The rank that serves the store.
+    let leader: Int
     private let state = Locked(State())
 
     /// Creates the inbox of a rank.
-    init(rank: Int, worldSize: Int) {
+    init(rank: Int, worldSize: Int, leader: Int = 0) {
         self.rank = rank
         self.worldSize = worldSize
+        self.leader = leader
     }
 
     /// Contributes to an all-gather and waits for its result.
@@ -98,11 +101,13 @@ final class Inbox: Sendable {
                 .aborted, "rank \(by) aborted\(blame): \(message)", ranks: [culprit ?? by])
             fail(error, event: .aborted(by: by, culprit: culprit, message: message))
         case .failed(let error): fail(error)
+        case .waits(let by, let ranks): announce(.waits(by: by, for: ranks))
         case .farewell:
             fail(
                 MoriError(
-                    .peerLost, "rank 0 closed the world's store while rank \(rank) was still there",
-                    ranks: [0]))
+                    .peerLost,
+                    "rank \(leader) closed the world's store while rank \(rank) was still there",
+                    ranks: [leader]))
         }
     }
 
@@ -128,6 +133,16 @@ final class Inbox: Sendable {
         // finds that the world knows of it.
         if let handler, let event { handler(event) }
         for continuation in waiting { continuation.resume(returning: .failed(error)) }
+    }
+
+    /// Tells the handler of something that ends nothing by itself.
+    private func announce(_ event: BootstrapEvent) {
+        let handler = state.withLock { state -> (@Sendable (BootstrapEvent) -> Void)? in
+            guard !state.isClosed, state.seen.insert(event).inserted else { return nil }
+            if state.handler == nil { state.unheard.append(event) }
+            return state.handler
+        }
+        handler?(event)
     }
 
     /// Sets the handler and gives it what came before.
@@ -201,8 +216,8 @@ final class Inbox: Sendable {
         case .missing(nil):
             throw MoriError(
                 .timedOut,
-                "\(label(id)): rank 0's store gave no answer within \(timeout.inSeconds)",
-                ranks: [0])
+                "\(label(id)): rank \(leader)'s store gave no answer within \(timeout.inSeconds)",
+                ranks: [leader])
         case .missing(let ranks?):
             throw MoriError(
                 .timedOut,

@@ -16,7 +16,8 @@ final class Joining: Sendable {
     let inbox: Inbox
 
     private let parameters: TCPBootstrap.Parameters
-    private let key: WorldKey
+    /// What it proves itself with.
+    let key: WorldKey
     private let credentials: Credentials
     private let logger: Logger
     private let deadline: ContinuousClock.Instant
@@ -112,7 +113,7 @@ final class Joining: Sendable {
     // MARK: Rank 0
 
     private func host() async throws(MoriError) -> StoreServer {
-        let filter = try await filter()
+        let filter = try await parameters.filter(logger)
         do throws(MoriError) {
             return try await StoreServer.start(
                 listening(), worldSize: parameters.worldSize, key: key, filter: filter,
@@ -140,22 +141,20 @@ final class Joining: Sendable {
         }
     }
 
-    private func filter() async throws(MoriError) -> PeerFilter {
-        guard case .launcher(let launcher) = parameters.meetingPoint, launcher.secret.isEmpty else {
-            return .anyone
-        }
-        if launcher.isLocal { return .loopback }
-        let interfaces = try NetworkInterface.all()
-        guard let hosts = launcher.hosts else { return .neighbours(interfaces) }
-        var accepted = Set(interfaces.map(\.address))
-        for host in hosts {
-            let found = await addresses(of: host)
-            accepted.formUnion(found)
-            if found.isEmpty {
-                logger.warning("host \(host) has no address: its ranks will not be let in")
+    /// Sets a port aside at the interface by which this rank reached the store.
+    func placeForSuccessor(_ connections: Connections) throws(MoriError) -> StorePlace {
+        if parameters.rank == 0 {
+            switch parameters.meetingPoint {
+            case .uniqueID(let id): return try StorePlace(address: id.address, host: nil)
+            case .launcher(let launcher) where !launcher.isLocal:
+                // The others know it by the launcher's name for it.
+                let server = opened.withLock { $0.server }
+                return try StorePlace(
+                    address: server?.address ?? .anyIPv4, host: launcher.address)
+            case .launcher: break
             }
         }
-        return .hosts(accepted)
+        return try StorePlace(address: connections.localAddress ?? .loopback, host: nil)
     }
 
     // MARK: Ranks that contradict each other
@@ -207,5 +206,26 @@ extension TCPBootstrap.Parameters.Launcher {
     /// The ports that the store may take, in the order in which they are tried.
     var ports: [Int] {
         Array(port...max(port, min(port + TCPBootstrap.spareLauncherPorts, 65535)))
+    }
+}
+
+extension TCPBootstrap.Parameters {
+    /// Which source addresses a store of this world talks to.
+    func filter(_ logger: Logger) async throws(MoriError) -> PeerFilter {
+        guard case .launcher(let launcher) = meetingPoint, launcher.secret.isEmpty else {
+            return .anyone
+        }
+        if launcher.isLocal { return .loopback }
+        let interfaces = try NetworkInterface.all()
+        guard let hosts = launcher.hosts else { return .neighbours(interfaces) }
+        var accepted = Set(interfaces.map(\.address))
+        for host in hosts {
+            let found = await addresses(of: host)
+            accepted.formUnion(found)
+            if found.isEmpty {
+                logger.warning("host \(host) has no address: its ranks will not be let in")
+            }
+        }
+        return .hosts(accepted)
     }
 }

@@ -6,6 +6,7 @@ package import MoriDevice
 package final class LocalBootstrap: Bootstrap {
     package let rank: Int
     package let worldSize: Int
+    package let members: [Int]
 
     private let hub: Hub
     private let inbox: Inbox
@@ -13,6 +14,7 @@ package final class LocalBootstrap: Bootstrap {
     private init(rank: Int, hub: Hub) {
         self.rank = rank
         self.worldSize = hub.inboxes.count
+        self.members = hub.members
         self.hub = hub
         self.inbox = hub.inboxes[rank]
     }
@@ -24,8 +26,21 @@ package final class LocalBootstrap: Bootstrap {
     /// - Parameter size: The number of ranks, 1 or more.
     /// - Returns: One member for each rank, by rank.
     package static func world(size: Int) -> [LocalBootstrap] {
-        let hub = Hub(worldSize: size)
+        let hub = Hub(worldSize: size, members: Array(0..<size))
+        for rank in 0..<size { hub.admit(rank) }
         return (0..<size).map { LocalBootstrap(rank: $0, hub: hub) }
+    }
+
+    package func regroup(
+        _ members: [Int], generation: Int, timeout: Duration
+    ) async throws(MoriError) -> any Bootstrap {
+        let next = try hub.successor(generation, members: members, for: rank)
+        let member = LocalBootstrap(rank: rank, hub: next)
+        next.admit(rank)
+        try await next.inboxes[rank].awaitWorld(timeout: timeout) { [rank] message in
+            next.post(message, from: rank)
+        }
+        return member
     }
 
     package func allGather(
@@ -43,6 +58,8 @@ package final class LocalBootstrap: Bootstrap {
         hub.post(.abort(culprit: culprit, message: message), from: rank)
     }
 
+    package func report(waitingFor ranks: [Int]) { hub.post(.waits(for: ranks), from: rank) }
+
     package func onEvent(_ handler: @escaping @Sendable (BootstrapEvent) -> Void) {
         inbox.setHandler(handler)
     }
@@ -56,20 +73,66 @@ package final class LocalBootstrap: Bootstrap {
 
 /// What the members of a local world share.
 private final class Hub: Sendable {
+    let members: [Int]
     let inboxes: [Inbox]
     private let rendezvous: Locked<Rendezvous>
+    private let successors = Locked<[Int: Successor]>([:])
 
-    init(worldSize: Int) {
-        inboxes = (0..<worldSize).map { Inbox(rank: $0, worldSize: worldSize) }
-        var formed = Rendezvous(worldSize: worldSize)
-        for rank in 0..<worldSize { _ = formed.admit(rank) }
-        rendezvous = Locked(formed)
+    /// A meeting that follows this one.
+    private struct Successor: Sendable {
+        let hub: Hub
+        var came: Set<Int>
+    }
+
+    init(worldSize: Int, members: [Int]) {
+        self.members = members
+        let leader = members.first ?? 0
+        inboxes = (0..<worldSize).map { Inbox(rank: $0, worldSize: worldSize, leader: leader) }
+        rendezvous = Locked(Rendezvous(worldSize: worldSize, expected: members))
     }
 
     func post(_ message: RankMessage, from rank: Int) {
+        deliver { $0.receive(message, from: rank) }
+    }
+
+    /// Lets a rank in; the last one completes the world.
+    func admit(_ rank: Int) { deliver { $0.admit(rank) } }
+
+    /// Where the ranks meet that go on; a rank that comes again begins another attempt.
+    func successor(
+        _ generation: Int, members: [Int], for rank: Int
+    ) throws(MoriError) -> Hub {
+        let (hub, error) = successors.withLock { successors -> (Hub, MoriError?) in
+            if var known = successors[generation], !known.came.contains(rank), !known.hub.isOver {
+                guard known.hub.members == members else {
+                    let error = MoriError(
+                        .ranksDisagree,
+                        "rank \(rank) meets \(rankList(members)), others meet"
+                            + " \(rankList(known.hub.members)); all must name the same active ranks",
+                        ranks: [rank])
+                    return (known.hub, error)
+                }
+                known.came.insert(rank)
+                successors[generation] = known
+                return (known.hub, nil)
+            }
+            let hub = Hub(worldSize: inboxes.count, members: members)
+            successors[generation] = Successor(hub: hub, came: [rank])
+            return (hub, nil)
+        }
+        guard let error else { return hub }
+        // Those who came are told too: their meeting cannot be complete.
+        hub.deliver { $0.fail(error) }
+        throw error
+    }
+
+    /// Whether nobody can meet here any more.
+    private var isOver: Bool { rendezvous.withLock { $0.failure != nil } }
+
+    private func deliver(_ step: (inout Rendezvous) -> [Rendezvous.Delivery]) {
         // Delivered outside the lock, because handlers may post. Two threads may thus deliver in
         // the other order; every message stands for itself.
-        let deliveries = rendezvous.withLock { $0.receive(message, from: rank) }
+        let deliveries = rendezvous.withLock { step(&$0) }
         for delivery in deliveries { inboxes[delivery.rank].receive(delivery.message) }
     }
 }

@@ -117,14 +117,14 @@ final class RankHandler: ChannelInboundHandler {
         }
         guard greeting.version == Greeting.version else {
             let message =
-                "rank 0 speaks version \(greeting.version) of the bootstrap, rank "
+                "rank \(inbox.leader) speaks version \(greeting.version) of the bootstrap, rank "
                 + "\(credentials.rank) version \(Greeting.version)"
-            return end(context, .final(MoriError(.bootstrapFailed, message, ranks: [0])))
+            return end(context, .final(MoriError(.bootstrapFailed, message, ranks: [inbox.leader])))
         }
         guard greeting.kind == .challenge else {
             let own = context.channel.localAddress?.ipAddress ?? "unknown"
             let message =
-                "rank 0 does not accept the address \(own) of rank \(credentials.rank): "
+                "rank \(inbox.leader) does not accept the address \(own) of rank \(credentials.rank): "
                 + "without a secret only the hosts it knows may join; set MORI_BOOTSTRAP_SECRET "
                 + "to one long random text on all ranks"
             return end(
@@ -145,7 +145,8 @@ final class RankHandler: ChannelInboundHandler {
             phase = .session
             outcome.succeed(context.channel)
         case .wrongSecret:
-            let message = "rank 0 refused rank \(credentials.rank): its secret is not the world's"
+            let message =
+                "rank \(inbox.leader) refused rank \(credentials.rank): its secret is not the world's"
             let error = MoriError(.bootstrapFailed, message, ranks: [credentials.rank])
             end(context, .final(error))
         case .refused(let error): end(context, .final(error))
@@ -160,7 +161,7 @@ final class RankHandler: ChannelInboundHandler {
         case .awaitingVerdict:
             claim.release()
             outcome.fail(failure)
-        case .session: inbox.peerLost(0, why: "the connection to its store ended")
+        case .session: inbox.peerLost(inbox.leader, why: "the connection to its store ended")
         case .over: break
         }
         phase = .over

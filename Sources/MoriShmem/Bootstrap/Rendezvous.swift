@@ -12,8 +12,10 @@ struct Rendezvous: Sendable {
         var message: StoreMessage
     }
 
-    /// The number of ranks that make the world complete.
+    /// The number of ranks that are numbered.
     let worldSize: Int
+    /// The ranks that make the world complete.
+    let expected: Set<Int>
     /// The ranks that are there: admitted, neither left nor lost.
     private(set) var members: Set<Int> = []
     /// Whether all ranks were there at once.
@@ -27,12 +29,19 @@ struct Rendezvous: Sendable {
     private var isBroken = false
 
     /// Creates the state of a world that nobody has joined yet.
-    init(worldSize: Int) { self.worldSize = worldSize }
+    ///
+    /// - Parameters:
+    ///   - worldSize: Ranks that are numbered.
+    ///   - expected: Those that belong to it; nil: all.
+    init(worldSize: Int, expected: [Int]? = nil) {
+        self.worldSize = worldSize
+        self.expected = Set(expected ?? Array(0..<worldSize))
+    }
 
     /// Lets a rank in; the last one completes the world.
     mutating func admit(_ rank: Int) -> [Delivery] {
         members.insert(rank)
-        guard !isFormed, members.count == worldSize else { return [] }
+        guard !isFormed, members == expected else { return [] }
         isFormed = true
         let empty = [[UInt8]](repeating: [], count: worldSize)
         return toMembers(.gathered(.join, values: empty))
@@ -47,6 +56,7 @@ struct Rendezvous: Sendable {
             [Delivery(rank: rank, message: .incomplete(id, missing: missing(from: id)))]
         case .abort(let culprit, let message): abort(by: rank, culprit: culprit, message: message)
         case .goodbye: leave(rank)
+        case .waits(let ranks): toMembers(.waits(by: rank, for: ranks))
         }
     }
 
@@ -69,9 +79,9 @@ struct Rendezvous: Sendable {
 
     /// The ranks that have not contributed, lowest first.
     func missing(from id: GatherID) -> [Int] {
-        if id == .join { return (0..<worldSize).filter { !members.contains($0) } }
+        if id == .join { return expected.subtracting(members).sorted() }
         let there = gathers[id] ?? [:]
-        return (0..<worldSize).filter { there[$0] == nil }
+        return expected.filter { there[$0] == nil }.sorted()
     }
 
     private mutating func contribute(
@@ -84,7 +94,7 @@ struct Rendezvous: Sendable {
         guard departed.isEmpty else {
             return [Delivery(rank: rank, message: .departed(id, ranks: departed.sorted()))]
         }
-        guard values.count == worldSize else {
+        guard values.count == expected.count else {
             gathers[id] = values
             return []
         }
@@ -98,7 +108,7 @@ struct Rendezvous: Sendable {
         let missing = missing(from: .join)
         guard !missing.isEmpty else { return [] }
         let words =
-            "joining a world of \(worldSize): \(rankList(missing)) did not come before the "
+            "joining a world of \(expected.count): \(rankList(missing)) did not come before the "
             + "deadline of rank \(rank)"
         return fail(MoriError(.timedOut, words, ranks: missing))
     }

@@ -18,6 +18,7 @@ final class Store {
     let logger: Logger
 
     private let worldSize: Int
+    private let membership: Membership
     private var rendezvous: Rendezvous
     private var members: [Int: StoreHandler] = [:]
     private var strangers: [StoreHandler] = []
@@ -26,12 +27,15 @@ final class Store {
     private var whenGone: EventLoopPromise<Void>?
 
     /// Creates the store of a world that nobody has joined yet.
-    init(worldSize: Int, key: WorldKey, filter: PeerFilter, logger: Logger) {
+    init(
+        worldSize: Int, membership: Membership, key: WorldKey, filter: PeerFilter, logger: Logger
+    ) {
         self.worldSize = worldSize
+        self.membership = membership
         self.key = key
         self.filter = filter
         self.logger = logger
-        rendezvous = Rendezvous(worldSize: worldSize)
+        rendezvous = Rendezvous(worldSize: worldSize, expected: membership.ranks)
     }
 
     // MARK: Connections
@@ -89,6 +93,12 @@ final class Store {
         }
         guard rank < worldSize else {
             let words = "\(who) claims rank \(rank); 0 to \(worldSize - 1) are legal"
+            return disagreement(words, rank)
+        }
+        guard newcomer.membership == membership.digest, membership.contains(rank) else {
+            let words =
+                "rank \(rank) (\(who)) meets other ranks than \(rankList(membership.ranks ?? [])), whom"
+                + " rank \(membership.leader) meets; all must name the same active ranks"
             return disagreement(words, rank)
         }
         if rendezvous.isFormed {

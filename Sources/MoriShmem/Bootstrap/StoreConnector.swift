@@ -92,8 +92,8 @@ struct StoreConnector: Sendable {
             guard !Task.isCancelled, ContinuousClock.now + Self.pauseAfterStranger < deadline else {
                 throw MoriError(
                     .bootstrapFailed,
-                    "rank \(credentials.rank) cannot find rank 0: the host name "
-                        + "\"\(place.host)\" has no address", ranks: [0])
+                    "rank \(credentials.rank) cannot find rank \(inbox.leader): the host name "
+                        + "\"\(place.host)\" has no address", ranks: [inbox.leader])
             }
             try? await Task.sleep(for: Self.pauseAfterStranger)
         }
@@ -178,8 +178,8 @@ struct StoreConnector: Sendable {
     private func otherWorld(_ target: SocketAddress) -> MoriError {
         let message =
             "rank \(credentials.rank) did not join: its unique id is of another world than the one "
-            + "that rank 0 serves at \(target)"
-        return MoriError(.bootstrapFailed, message, ranks: [0])
+            + "that rank \(inbox.leader) serves at \(target)"
+        return MoriError(.bootstrapFailed, message, ranks: [inbox.leader])
     }
 
     private func notFound(_ place: Place, _ notes: Notes, after time: Duration) -> MoriError {
@@ -192,8 +192,8 @@ struct StoreConnector: Sendable {
         let milliseconds = Duration.milliseconds(time / .milliseconds(1))
         return MoriError(
             .bootstrapFailed,
-            "rank \(credentials.rank) did not find rank 0 at \(place.host), \(range), within "
-                + "\(milliseconds.inSeconds): \(notes.summary)", ranks: [0])
+            "rank \(credentials.rank) did not find rank \(inbox.leader) at \(place.host), \(range), within "
+                + "\(milliseconds.inSeconds): \(notes.summary)", ranks: [inbox.leader])
     }
 }
 

@@ -3,7 +3,7 @@ import MoriDevice
 import NIOCore
 import NIOPosix
 
-/// The key-value store of a world, which rank 0 hosts.
+/// The key-value store of a world, which its smallest rank hosts.
 ///
 /// Holds the sockets; what it decides is in `Store`, which lives on the event loop.
 final class StoreServer: Sendable {
@@ -36,6 +36,7 @@ final class StoreServer: Sendable {
     /// - Parameters:
     ///   - listening: Where to listen.
     ///   - worldSize: The number of ranks, 1 or more.
+    ///   - membership: Those that belong to it.
     ///   - key: What members have to prove that they hold.
     ///   - filter: Which source addresses are talked to.
     ///   - group: A group with one thread, so that everything is on one event loop.
@@ -43,15 +44,17 @@ final class StoreServer: Sendable {
     /// - Returns: The server, which listens.
     /// - Throws: `.bootstrapFailed` with the errno of the last `bind` when no port is free.
     static func start(
-        _ listening: Listening, worldSize: Int, key: WorldKey, filter: PeerFilter,
-        group: MultiThreadedEventLoopGroup, logger: Logger
+        _ listening: Listening, worldSize: Int, membership: Membership = .everyone, key: WorldKey,
+        filter: PeerFilter, group: MultiThreadedEventLoopGroup, logger: Logger
     ) async throws(MoriError) -> StoreServer {
         let loop = group.next()
         let store: NIOLoopBound<Store>
         do {
             store = try await loop.submit {
                 NIOLoopBound(
-                    Store(worldSize: worldSize, key: key, filter: filter, logger: logger),
+                    Store(
+                        worldSize: worldSize, membership: membership, key: key, filter: filter,
+                        logger: logger),
                     eventLoop: loop)
             }.get()
         } catch {
@@ -82,7 +85,8 @@ final class StoreServer: Sendable {
                 return try await bootstrap.withBoundSocket(handle).get()
             } catch {
                 throw MoriError(
-                    .bootstrapFailed, "rank 0 cannot listen on the unique id's port",
+                    .bootstrapFailed,
+                    "the world's store cannot listen on the port that was set aside for it",
                     cause: cause(error))
             }
         case .firstFree(let ports, let address):

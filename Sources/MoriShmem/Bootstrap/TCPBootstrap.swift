@@ -25,15 +25,31 @@ package final class TCPBootstrap: Bootstrap {
 
     package let rank: Int
     package let worldSize: Int
+    package let members: [Int]
 
+    private let parameters: Parameters
     private let inbox: Inbox
     private let connections: Connections
+    private let key: WorldKey
+    private let logger: Logger
+    /// Where this rank would serve a store after a failure, and where every other one would.
+    private let ownPlace: StorePlace
+    private let places: [StoreConnector.Place]
 
-    private init(_ parameters: Parameters, _ inbox: Inbox, _ connections: Connections) {
+    private init(
+        _ parameters: Parameters, members: [Int], key: WorldKey, logger: Logger, inbox: Inbox,
+        connections: Connections, ownPlace: StorePlace, places: [StoreConnector.Place]
+    ) {
         rank = parameters.rank
         worldSize = parameters.worldSize
+        self.parameters = parameters
+        self.members = members
+        self.key = key
+        self.logger = logger
         self.inbox = inbox
         self.connections = connections
+        self.ownPlace = ownPlace
+        self.places = places
     }
 
     deinit {
@@ -56,6 +72,8 @@ package final class TCPBootstrap: Bootstrap {
             MoriError(.aborted, "rank \(rank) aborted: \(message)", ranks: [culprit ?? rank]))
         connections.send(.abort(culprit: culprit, message: message))
     }
+
+    package func report(waitingFor ranks: [Int]) { connections.send(.waits(for: ranks)) }
 
     package func onEvent(_ handler: @escaping @Sendable (BootstrapEvent) -> Void) {
         inbox.setHandler(handler)
@@ -86,9 +104,57 @@ package final class TCPBootstrap: Bootstrap {
         let joining = Joining(parameters, logger: logger)
         do {
             let connections = try await joining.run()
-            return TCPBootstrap(parameters, joining.inbox, connections)
+            let members = Array(0..<parameters.worldSize)
+            let own = try joining.placeForSuccessor(connections)
+            return TCPBootstrap(
+                parameters, members: members, key: joining.key, logger: logger,
+                inbox: joining.inbox, connections: connections, ownPlace: own,
+                places: try await exchange(
+                    own, members, joining.inbox, connections, timeout: parameters.timeout))
         } catch {
             await joining.giveUp(error)
+            throw error
+        }
+    }
+
+    /// Tells every member where this rank would serve the next store, and gives what they say, by rank.
+    private static func exchange(
+        _ own: StorePlace, _ members: [Int], _ inbox: Inbox, _ connections: Connections,
+        timeout: Duration
+    ) async throws(MoriError) -> [StoreConnector.Place] {
+        let texts = try await inbox.gather(
+            "store places", Array(own.announcement.words.utf8), timeout: timeout
+        ) { connections.send($0) }
+        var places = Array(repeating: own.announcement, count: texts.count)
+        for rank in members {
+            guard let place = StoreConnector.Place(String(decoding: texts[rank], as: UTF8.self))
+            else {
+                throw MoriError(
+                    .ranksDisagree,
+                    "rank \(rank) does not say where it would serve a store; do all ranks run the"
+                        + " same version of MoriEP?", ranks: [rank])
+            }
+            places[rank] = place
+        }
+        return places
+    }
+
+    package func regroup(
+        _ members: [Int], generation: Int, timeout: Duration
+    ) async throws(MoriError) -> any Bootstrap {
+        let key = key.successor(generation: generation)
+        let regrouping = Regrouping(
+            parameters, members: members, key: key, timeout: timeout, logger: logger)
+        do {
+            let connections = try await regrouping.run(ownPlace, places)
+            let own = try ownPlace.another()
+            return TCPBootstrap(
+                parameters, members: members, key: key, logger: logger, inbox: regrouping.inbox,
+                connections: connections, ownPlace: own,
+                places: try await Self.exchange(
+                    own, members, regrouping.inbox, connections, timeout: timeout))
+        } catch {
+            await regrouping.giveUp(error)
             throw error
         }
     }
@@ -193,6 +259,9 @@ final class Connections: Sendable {
         self.channel = channel
         self.server = server
     }
+
+    /// This host's address on the way to the store.
+    var localAddress: IPAddress? { IPAddress(channel.localAddress) }
 
     /// Sends a message to the store, in the order of the calls; nothing after `close`.
     func send(_ message: RankMessage) {

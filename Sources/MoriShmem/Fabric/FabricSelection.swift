@@ -34,8 +34,9 @@ package enum FabricSelection: String, CaseIterable, Hashable, Sendable {
         let report = Report(wish: self, isHostMemory: isHostMemory, unmappedPeer: unmapped)
         let answers = try await bootstrap.allGather(
             "fabric selection", Array(report.text.utf8), timeout: timeout)
-        let reports = answers.map { Report(String(decoding: $0, as: UTF8.self)) }
-        return switch try Self.conclude(reports, for: request.purpose) {
+        let ranks = bootstrap.members
+        let reports = ranks.map { Report(String(decoding: answers[$0], as: UTF8.self)) }
+        return switch try Self.conclude(reports, of: ranks, for: request.purpose) {
         case .loopback: loopback()
         default: try Self.verbs(settings, for: request.purpose)
         }
@@ -71,14 +72,20 @@ package enum FabricSelection: String, CaseIterable, Hashable, Sendable {
         var text: String { "\(wish.rawValue) \(isHostMemory ? 1 : 0) \(unmappedPeer ?? -1)" }
     }
 
-    /// What follows from all reports, by rank; the same on every rank.
+    /// What follows from all reports; the same on every rank.
     ///
+    /// - Parameters:
+    ///   - reports: One of each rank that takes part.
+    ///   - ranks: Whose they are; nil: of ranks 0, 1 and so on.
+    ///   - purpose: What for, in words, for the errors.
     /// - Returns: `verbs` or `loopback`.
+    /// - Throws: `ranksDisagree`, or why there is no fabric that all ranks can use.
     package static func conclude(
-        _ reports: [Report?], for purpose: String
+        _ reports: [Report?], of ranks: [Int]? = nil, for purpose: String
     ) throws(MoriError) -> FabricSelection {
+        let ranks = ranks ?? Array(reports.indices)
         var known: [Report] = []
-        for (rank, report) in reports.enumerated() {
+        for (rank, report) in zip(ranks, reports) {
             guard let report else {
                 throw MoriError(
                     .ranksDisagree,
@@ -88,12 +95,12 @@ package enum FabricSelection: String, CaseIterable, Hashable, Sendable {
             known.append(report)
         }
         guard let wish = known.first?.wish else { return .loopback }
-        if let rank = known.firstIndex(where: { $0.wish != wish }) {
+        if let place = known.firstIndex(where: { $0.wish != wish }) {
             throw MoriError(
                 .ranksDisagree,
-                "\(purpose): MORI_EP_FABRIC is \(wish.rawValue) on rank 0 and"
-                    + " \(known[rank].wish.rawValue) on rank \(rank); all ranks must have the same",
-                ranks: [0, rank])
+                "\(purpose): MORI_EP_FABRIC is \(wish.rawValue) on rank \(ranks[0]) and"
+                    + " \(known[place].wish.rawValue) on rank \(ranks[place]); all ranks must have"
+                    + " the same", ranks: [ranks[0], ranks[place]])
         }
         let apart = known.firstIndex { $0.unmappedPeer != nil }
         let onDevice = known.firstIndex { !$0.isHostMemory }
@@ -101,14 +108,15 @@ package enum FabricSelection: String, CaseIterable, Hashable, Sendable {
         case .verbs: return .verbs
         case .auto: return apart == nil && onDevice == nil ? .loopback : .verbs
         case .loopback:
-            if let rank = apart, let peer = known[rank].unmappedPeer {
+            if let place = apart, let peer = known[place].unmappedPeer {
+                let rank = ranks[place]
                 throw MoriError(
                     .unsupported,
                     "\(purpose): MORI_EP_FABRIC is loopback, and rank \(rank) cannot map the memory"
                         + " of rank \(peer), which is on another host; set it to auto or verbs",
                     ranks: [rank, peer].sorted())
             }
-            if let rank = onDevice {
+            if let rank = onDevice.map({ ranks[$0] }) {
                 throw MoriError(
                     .unsupported,
                     "\(purpose): MORI_EP_FABRIC is loopback, and the host cannot write into the"

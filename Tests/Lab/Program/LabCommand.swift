@@ -1,13 +1,14 @@
 import ArgumentParser
 import Glibc
 
-/// `mori-lab`: what runs inside the virtual machines of `make test-rdma` beside the benchmark.
+/// `mori-lab`: what runs inside the virtual machines of `make test-rdma` beside the benchmark, and in the
+/// processes that tests kill.
 @main
 struct LabCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mori-lab",
         abstract: "Checks of ranks on several hosts, over real verbs.",
-        subcommands: [ExchangeCommand.self, RoundsCommand.self],
+        subcommands: [ExchangeCommand.self, RoundsCommand.self, SurvivalCommand.self],
         defaultSubcommand: ExchangeCommand.self)
 }
 

@@ -112,6 +112,9 @@ const uint64_t* processNumber() {
 int receiveDescriptor(const uint64_t process[2], int32_t descriptor) {
     const int connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (connection < 0) return -1;
+    // A process that is stopped accepts nothing, and its queue may be full.
+    const timeval limit{kTimeoutMilliseconds / 1000, kTimeoutMilliseconds % 1000 * 1000};
+    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     sockaddr_un address;
     const socklen_t length = addressOf(process, &address);
     int received = -1;

@@ -201,7 +201,7 @@ void runGrid(GridRunner& grid, const moriep_received_arguments& arguments, Kerne
 void failForResources(const moriep_operator& fields, int phase) {
     Block::runAlone([&](const BlockWarp& warp) {
         const Operator op(fields);
-        const Verdict verdict{MORIEP_FAILURE_RESOURCES, op.rank(), -1, 0, 0, 0};
+        const Verdict verdict{MORIEP_FAILURE_RESOURCES, op.rank(), -1, 0, 0, 0, 0};
         warp.elect([&](const BlockOnce& once) {
             failRound(op, phase, op.control()->epoch, verdict, nullptr, nullptr, once);
         });

@@ -24,7 +24,8 @@ package final class VerbsFabric: Fabric {
             VerbsPreparation.survey(for: request, settings)
         }
         let surveys = try await exchange(
-            "verbs survey", seen.survey.bytes, over: bootstrap, timeout: timeout
+            "verbs survey", seen.survey.bytes, absent: VerbsSurvey(), over: bootstrap,
+            timeout: timeout
         ) { VerbsSurvey($0) }
         let plan = try VerbsPlan.make(from: surveys, for: request.purpose)
 
@@ -45,7 +46,8 @@ package final class VerbsFabric: Fabric {
             offer = failed
         }
         let endpoints = try await exchange(
-            "verbs endpoints", offer.bytes, over: bootstrap, timeout: timeout
+            "verbs endpoints", offer.bytes, absent: VerbsEndpoints(), over: bootstrap,
+            timeout: timeout
         ) { VerbsEndpoints($0) }
         try throwFirst(endpoints.map(\.problem), request.purpose)
         let preparation = try prepared.get()
@@ -61,27 +63,29 @@ package final class VerbsFabric: Fabric {
         if case .failure(let error) = connected { problem = VerbsProblem(error) }
         // After this every queue is ready, so the first write finds its peer.
         let outcomes = try await exchange(
-            "verbs connected", VerbsOutcome(problem).bytes, over: bootstrap, timeout: timeout
+            "verbs connected", VerbsOutcome(problem).bytes, absent: VerbsOutcome(nil),
+            over: bootstrap, timeout: timeout
         ) { VerbsOutcome($0) }
         try throwFirst(outcomes.map(\.problem), request.purpose)
         return try connected.get()
     }
 
-    /// Gives every rank's message to every rank.
+    /// Gives every rank's message to every rank; `absent` stands for those that take no part.
     private func exchange<Message>(
-        _ name: String, _ bytes: [UInt8], over bootstrap: any Bootstrap, timeout: Duration,
-        _ read: ([UInt8]) -> Message?
+        _ name: String, _ bytes: [UInt8], absent: Message, over bootstrap: any Bootstrap,
+        timeout: Duration, _ read: ([UInt8]) -> Message?
     ) async throws(MoriError) -> [Message] {
         let answers = try await bootstrap.allGather(name, bytes, timeout: timeout)
-        var messages: [Message] = []
-        for (rank, answer) in answers.enumerated() {
+        var messages = Array(repeating: absent, count: answers.count)
+        for rank in bootstrap.members {
+            let answer = answers[rank]
             guard let message = read(answer) else {
                 throw MoriError(
                     .ranksDisagree,
                     "\(name): rank \(rank) sent \(answer.count) bytes that are none; do all ranks"
                         + " run the same version of MoriEP?", ranks: [rank])
             }
-            messages.append(message)
+            messages[rank] = message
         }
         return messages
     }
