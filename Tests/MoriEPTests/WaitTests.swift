@@ -23,7 +23,7 @@ import Testing
     private static func waits(in line: Substring) -> Bool {
         guard words.contains(where: { line.contains($0) }) else { return false }
         return line.contains(
-            /FUTEX_WAIT,|cond_wait|cond_timedwait|\w\.wait\(lock|withChecked(Throwing)?Continuation/
+            /FUTEX_WAIT\b|cond_wait|cond_timedwait|\w\.wait\(lock|withChecked(Throwing)?Continuation/
         )
             || line.contains(/await .*(\.get\(\)|\.value\b)|shutdownGracefully|Task\.sleep/)
             || line.contains(
