@@ -58,6 +58,13 @@ package final class LocalBootstrap: Bootstrap {
 private final class Hub: Sendable {
     let inboxes: [Inbox]
     private let rendezvous: Locked<Rendezvous>
+    /// What was decided and is not delivered yet.
+    private let outbox = Locked(Outbox())
+
+    private struct Outbox {
+        var deliveries: [Rendezvous.Delivery] = []
+        var isDelivering = false
+    }
 
     init(worldSize: Int) {
         inboxes = (0..<worldSize).map { Inbox(rank: $0, worldSize: worldSize) }
@@ -67,9 +74,27 @@ private final class Hub: Sendable {
     }
 
     func post(_ message: RankMessage, from rank: Int) {
-        // Delivered outside the lock, because handlers may post. Two threads may thus deliver in
-        // the other order; every message stands for itself.
-        let deliveries = rendezvous.withLock { $0.receive(message, from: rank) }
-        for delivery in deliveries { inboxes[delivery.rank].receive(delivery.message) }
+        // In the order of the decisions: a rank that has its answer and leaves must not be seen to
+        // leave before the others have theirs.
+        let delivers = rendezvous.withLock { rendezvous in
+            let deliveries = rendezvous.receive(message, from: rank)
+            return outbox.withLock { outbox in
+                outbox.deliveries += deliveries
+                defer { outbox.isDelivering = true }
+                return !outbox.isDelivering
+            }
+        }
+        // By one thread at a time, and outside the locks, because handlers may post.
+        while delivers, let delivery = nextDelivery() {
+            inboxes[delivery.rank].receive(delivery.message)
+        }
+    }
+
+    private func nextDelivery() -> Rendezvous.Delivery? {
+        outbox.withLock { outbox in
+            guard outbox.deliveries.isEmpty else { return outbox.deliveries.removeFirst() }
+            outbox.isDelivering = false
+            return nil
+        }
     }
 }
