@@ -103,7 +103,7 @@ MORI_DEVICE int awaitChunk(Block& block,
             failWait(op, MORIEP_PHASE_DISPATCH_FORWARD, MORIEP_VERB_DISPATCH, verdict, once);
             return true;
         });
-        machine::acquireSystem();
+        if (!isMutant(Mutant::waitWithoutAcquire)) machine::acquireSystem();
     });
     block.sync();
     return *shared.rows;
