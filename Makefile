@@ -17,11 +17,15 @@ PYTHON ?= /usr/bin/python3
 # The suites that run under a sanitizer: a regular expression over their names.
 SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics)Tests
 
+# The schedules of test-faults.
+SCHEDULES ?= 1000
+SEED ?= 1
+
 SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources Benchmarks -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
-        test-tsan test-asan test-rdma lint format \
+        test-tsan test-asan test-mutants test-races test-faults test-rdma lint format \
         kernels kernels-nvidia test-isa clean distclean
 
 help: ## Show this list.
@@ -81,6 +85,22 @@ test-asan: setup ## Run the suites that match SANITIZED under AddressSanitizer.
 	$(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build-asan \
 	    --filter '$(SANITIZED)'
 
+# One build folder for all that needs the trait Checked.
+# The kernels are compiled as for ThreadSanitizer, whose library is not linked: the race checker
+# takes its place (Kernels/Runtime/Host/Checked/Races.h).
+CHECKED_TEST = $(SWIFT) test --traits Checked,RDMA -Xcxx -fsanitize=thread \
+    --scratch-path .build-checked --disable-xctest
+
+test-mutants: setup ## Switch on seeded mistakes in the kernels, one by one; fails if one survives.
+	$(CHECKED_TEST) --filter CheckedTests.MutantTests
+
+test-races: setup ## Hold every access of symmetric memory against all others, by the rules of GPUs.
+	$(CHECKED_TEST) --filter CheckedTests.RaceTests
+
+# A schedule takes about 70 ms: make test-faults SCHEDULES=100000; again: SCHEDULES=1 SEED=17.
+test-faults: setup ## Run seeded schedules of faults, SCHEDULES of them from SEED on.
+	SCHEDULES=$(SCHEDULES) SEED=$(SEED) $(CHECKED_TEST) --filter 'CheckedTests.(FaultTests|AllocationTests)'
+
 test-rdma: ## Run ranks on two virtual machines over real RDMA verbs; skipped without qemu.
 	@Tests/Lab/run.sh
 
@@ -105,7 +125,7 @@ test-isa: kernels ## Check the machine code of the AMD kernels; its table is doc
 	@scripts/check-isa.py
 
 clean: ## Remove what was built.
-	rm -rf .build .build-examples .build-tsan .build-asan
+	rm -rf .build .build-examples .build-tsan .build-asan .build-checked
 
 distclean: clean ## Remove downloaded tools as well.
 	rm -rf .cache

@@ -11,6 +11,12 @@ let package = Package(
     ],
     traits: [
         .trait(
+            name: "Checked",
+            description: """
+                For this package's own tests: seeded mistakes, a race checker and a virtual clock in \
+                the host device.
+                """),
+        .trait(
             name: "RDMA",
             description: "Looks for RDMA NICs through libibverbs, librdmacm and libnuma."),
         .default(enabledTraits: ["RDMA"]),
@@ -29,8 +35,13 @@ let package = Package(
             path: "Kernels",
             sources: ["Runtime/Host"],
             publicHeadersPath: "Runtime/include",
-            cxxSettings: [.headerSearchPath("."), .headerSearchPath("../Sources/CHIP")]),
-        .target(name: "CMoriSystem"),
+            cxxSettings: [
+                .headerSearchPath("."), .headerSearchPath("../Sources/CHIP"),
+                .define("MORI_EP_CHECKED", .when(traits: ["Checked"])),
+            ]),
+        .target(
+            name: "CMoriSystem",
+            cSettings: [.define("MORI_EP_CHECKED", .when(traits: ["Checked"]))]),
 
         // The message authentication of the bootstrap's handshake.
         .systemLibrary(
@@ -55,6 +66,7 @@ let package = Package(
             name: "MoriShmem",
             dependencies: [
                 "MoriDevice", "CMoriSystem", "CSodium",
+                .target(name: "MoriHostKernels", condition: .when(traits: ["Checked"])),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "Logging", package: "swift-log"),
@@ -147,6 +159,14 @@ let package = Package(
             ],
             // Compiled by a test, which expects their errors.
             exclude: ["PythonNames"],
+            swiftSettings: .strict),
+        // Empty without the trait Checked: make test-mutants, test-races, test-faults.
+        .testTarget(
+            name: "MoriCheckedTests",
+            dependencies: [
+                "CHIP", "MoriDevice", "MoriEP", "MoriHostKernels", "MoriOracle", "MoriShmem",
+                "MoriTestSupport",
+            ],
             swiftSettings: .strict),
     ],
     swiftLanguageModes: [.v6],

@@ -8,6 +8,8 @@
 #include <type_traits>
 
 #include "Device/Types.h"
+#include "Runtime/Host/Checked/Faults.h"
+#include "Runtime/Host/Checked/Races.h"
 #include "Runtime/Host/Memory/Copy.h"
 #include "Runtime/Host/Memory/Traffic.h"
 #include "Runtime/Host/Threads/Block.h"
@@ -24,32 +26,44 @@ MORI_DEVICE int lanesPerWarp() { return 1; }
 
 /// One look at a word that a peer stores with `storeSystem`. Pair with `acquireSystem` after it.
 MORI_DEVICE uint64_t pollSystem(const uint64_t* word) {
-    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    const uint64_t value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    host::races::poll(word, value);
+    return value;
 }
 
 /// Makes visible to this warp what the writer of a polled word had published before. On the host
 /// the poll itself has acquired.
-MORI_DEVICE void acquireSystem() {}
+MORI_DEVICE void acquireSystem() { host::races::acquire(); }
 
 /// Stores a word that peers poll, after everything published before it.
 MORI_DEVICE void storeSystem(uint64_t* word, uint64_t value, const BlockOnce&) {
+    host::mayPause();
+    host::races::tell(word, value);
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
     host::wake(word);
 }
 
 /// Adds to a word of a peer. Relaxed: it reserves, it does not announce.
 MORI_DEVICE uint64_t addSystem(uint64_t* word, uint64_t value, const BlockOnce&) {
+    host::mayPause();
     return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);
 }
 
 /// Adds to a word of this device that other blocks add to.
 MORI_DEVICE uint32_t addDevice(uint32_t* word, uint32_t value, const BlockOnce&) {
-    return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL);
+    host::mayPause();
+    host::races::tellSum(word);
+    const uint32_t before = __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL);
+    host::races::pollSum(word);
+    return before;
 }
 
 /// Sets a word of this device and tells what it was.
 MORI_DEVICE uint32_t exchangeDevice(uint32_t* word, uint32_t value, const WarpOnce&) {
-    return __atomic_exchange_n(word, value, __ATOMIC_ACQ_REL);
+    host::races::tellSum(word);
+    const uint32_t before = __atomic_exchange_n(word, value, __ATOMIC_ACQ_REL);
+    host::races::pollSum(word);
+    return before;
 }
 
 /// Adds to a word of `Block::shared`.
@@ -69,6 +83,7 @@ MORI_DEVICE void storeHost(uint32_t* word, uint32_t value, const WarpOnce&) {
 
 /// Raises a word in every peer's memory that several failing warps of one rank may store alike.
 MORI_DEVICE void raiseSystem(uint64_t* word, uint64_t value, const WarpOnce&) {
+    host::races::tell(word, value);
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
     host::wake(word);
 }
@@ -92,6 +107,7 @@ MORI_DEVICE void relax(int turn, const uint64_t* word, uint64_t seen, bool write
 /// Stores a ring's descriptor for the proxy, after everything published before it. Each word tells
 /// by its lap bit whether it is there, so no order is needed among them.
 MORI_DEVICE void storeDescriptor(uint64_t* words, const uint64_t (&values)[4], const WarpOnce&) {
+    host::races::tell(words, values[0]);
     for (int i = 0; i < 4; ++i) __atomic_store_n(words + i, values[i], __ATOMIC_RELEASE);
 }
 
@@ -164,6 +180,7 @@ public:
 
     /// Copies bytes that do not overlap; any alignment.
     void copy(void* destination, const void* source, int64_t bytes) const {
+        host::mayPause();
         host::countTraffic(bytes, bytes);
         host::copy(destination, source, static_cast<size_t>(bytes), streaming_);
     }
@@ -177,6 +194,7 @@ public:
                     const void* source,
                     int64_t first,
                     int64_t bytes) const {
+        host::mayPause();
         const char* from = static_cast<const char*>(source) + first;
         const int targets = machine::presentRows(rows, count);
         host::countTraffic(targets == 0 ? 0 : bytes, targets * bytes);
@@ -299,14 +317,25 @@ public:
 
     /// Barrier of the block's warps; orders their accesses to block and device memory inside the
     /// block, and nothing beyond it.
-    void sync() const { state_.barrier.arriveAndWait(state_.warps); }
+    void sync() const {
+        host::races::arrive();
+        state_.barrier.arriveAndWait(state_.warps);
+        host::races::leave();
+    }
 
     /// Every warp makes its stores visible to the whole system, then the barrier. Comes before any
     /// word that covers other warps' stores.
     void publish() const {
-        host::finishStreaming();
-        // seq_cst: a release fence emits nothing on x86.
-        std::atomic_thread_fence(std::memory_order_seq_cst);
+        if (!isMutant(Mutant::publishWithoutFence) &&
+            (!isMutant(Mutant::publishByOneWarp) || warp_.index() == 0)) {
+            if (!isMutant(Mutant::streamingWithoutFence)) {
+                host::finishStreaming();
+                host::races::finishStreaming();
+            }
+            host::races::publish();
+            // seq_cst: a release fence emits nothing on x86.
+            std::atomic_thread_fence(std::memory_order_seq_cst);
+        }
         sync();
     }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "Device/Machine.h"
+#include "Device/Mutants.h"
 
 namespace mori {
 

@@ -90,7 +90,8 @@ public:
 private:
     MORI_DEVICE int* counts() const { return pointer<int>(op_.local(op_.layout().section_counts)); }
     MORI_DEVICE uint64_t index(uint32_t epoch, int rank, int queue) const {
-        const uint64_t ranks = static_cast<uint64_t>((epoch & 1) * op_.worldSize() + rank);
+        const uint32_t parity = isMutant(Mutant::growingWord) ? 0 : epoch & 1;
+        const uint64_t ranks = static_cast<uint64_t>(parity * op_.worldSize() + rank);
         return ranks * static_cast<uint64_t>(op_.shape().queue_pairs) +
                static_cast<uint64_t>(queue);
     }

@@ -97,7 +97,8 @@ MORI_DEVICE void pushChunk(const moriep_dispatch_arguments& arguments,
         static_cast<uint64_t>(chunk) * static_cast<uint64_t>(MORIEP_CHUNK_TOKENS * packetBytes);
     *chunks.chunkRows(node, chunk) = rows;
     if (proxies.proxy(node) < 0) return;  // nobody is left there, and no rows go there
-    const ChunkCount count{chunksOf(op.control()->token_count), rows};
+    const int forgotten = isMutant(Mutant::chunkForgotten) && chunk > 0 ? 1 : 0;
+    const ChunkCount count{chunksOf(op.control()->token_count) - forgotten, rows};
     Transfer transfer{};
     transfer.peer = proxies.proxy(node);
     transfer.queue = chunk % op.shape().queue_pairs;  // of the chunk only (P8)

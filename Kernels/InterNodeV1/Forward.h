@@ -106,7 +106,7 @@ MORI_DEVICE int awaitChunk(Block& block,
                 op, MORIEP_PHASE_DISPATCH_FORWARD, MORIEP_VERB_DISPATCH, verdict, waitsFor, once);
             return true;
         });
-        machine::acquireSystem();
+        if (!isMutant(Mutant::waitWithoutAcquire)) machine::acquireSystem();
     });
     block.sync();
     return *shared.rows;

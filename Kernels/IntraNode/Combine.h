@@ -74,6 +74,14 @@ MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& argum
     });
 }
 
+/// Whether any of this rank's tokens went to a rank. Only the mutant of P2 asks.
+MORI_DEVICE bool sentRowsTo(const Operator& op, int rank) {
+    for (int token = 0; token < op.control()->token_count; ++token) {
+        if (routeOfToken(op, token).set[rank / 64] >> (rank % 64) & 1) return true;
+    }
+    return false;
+}
+
 /// Launch 2: waits until every rank's rows can be read and every rank is done with its own.
 MORI_DEVICE void combineWait(Block& block, const moriep_combine_arguments& arguments) {
     const Operator op(arguments.op);
@@ -82,14 +90,20 @@ MORI_DEVICE void combineWait(Block& block, const moriep_combine_arguments& argum
         if (control->failed != 0) return;
         const uint32_t epoch = control->epoch;
         // Pairs with signalRanks in every rank's combineSend.
-        const bool came = awaitRanks(warp,
-                                     op,
-                                     op.everyRank(),
-                                     op.layout().combine_signals,
-                                     MORIEP_PHASE_COMBINE_READY,
-                                     MORIEP_VERB_COMBINE,
-                                     Signal{epoch, arguments.signature, 0},
-                                     arguments.timeout_ns);
+        const bool came = awaitSignals(
+            warp,
+            op,
+            op.worldSize(),
+            MORIEP_PHASE_COMBINE_READY,
+            MORIEP_VERB_COMBINE,
+            Signal{epoch, arguments.signature, 0},
+            arguments.timeout_ns,
+            Waking::yes,
+            [&](int peer) -> const uint64_t* {
+                if (isMutant(Mutant::combineSparesPeers) && !sentRowsTo(op, peer)) return nullptr;
+                return op.signal(op.layout().combine_signals, epoch, op.rank(), peer);
+            },
+            [&](int peer) { return peer; });
         if (!came) return;
         warp.elect([&](const BlockOnce&) { control->combined_epoch = epoch; });
     });

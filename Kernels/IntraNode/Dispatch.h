@@ -31,12 +31,16 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     const Range tokens = Range::part(control->token_count, block.index(), block.count());
     placeRows(block, TokensAs<Wire>(arguments), tokens, shared);
 
+    const auto finish = [&] {
+        block.once([&](const BlockWarp& first) {
+            if (!lastBlock(first, block, &control->dispatch_blocks_finished)) return;
+            signalPlaced(first, op, arguments, epoch);
+        });
+    };
+    if (isMutant(Mutant::signalBeforePayload)) return finish();
     // Every warp's rows are visible before the block counts itself done.
     block.publish();
-    block.once([&](const BlockWarp& first) {
-        if (!lastBlock(first, block, &control->dispatch_blocks_finished)) return;
-        signalPlaced(first, op, arguments, epoch);
-    });
+    finish();
 }
 
 }  // namespace mori::intranode

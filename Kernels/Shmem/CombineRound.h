@@ -70,6 +70,7 @@ MORI_DEVICE void reduceToken(const Warp& warp,
     Storage* output = pointer<Storage>(op.local(op.layout().combine_output)) + token * entries;
     float* weights = pointer<float>(op.local(op.layout().combine_output_weights)) + token * topK;
     if (op.control()->failed != 0) {
+        if (isMutant(Mutant::voidRoundKeepsRows)) return;
         fillVoid<Element>(warp, output, range);
         if (sumsWeights) fillVoid<Float32>(warp, weights, {0, topK});
         return;

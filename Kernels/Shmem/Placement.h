@@ -125,8 +125,9 @@ MORI_DEVICE void reserveSlots(const BlockWarp& first,
         if (count == 0) return;
         // A replayed round has its slots already.
         if (!replays) {
-            shared.bases[place] =
-                static_cast<int64_t>(machine::addSystem(op.slotCounter(epoch, rank), count, once));
+            const uint32_t reserved = isMutant(Mutant::reusedSlot) ? count - 1 : count;
+            shared.bases[place] = static_cast<int64_t>(
+                machine::addSystem(op.slotCounter(epoch, rank), reserved, once));
         }
         machine::addDevice(op.destinationCounts() + rank, count, once);
     });
@@ -327,6 +328,7 @@ MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& 
             return static_cast<int64_t>(Signal::of(machine::pollSystem(word)).count);
         });
         countReceived(warp, op, sent);
+        if (isMutant(Mutant::counterZeroedLate)) return;
         warp.elect([&](const BlockOnce&) {
             // All adds of the last round are in: its counter is the next round's, from zero. The
             // peers reserve from it only after this rank's combine or barrier word (P3).

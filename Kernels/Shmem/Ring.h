@@ -45,6 +45,15 @@ MORI_DEVICE void pushTransfer(const Operator& caller,
                               const Transfer& transfer,
                               uint64_t callTimeout,
                               const BlockOnce& once) {
+    if (isMutant(Mutant::wordOvertakesPayload) && transfer.hasWord && transfer.bytes > 0) {
+        Transfer word = transfer;
+        word.bytes = 0;
+        word.queue = (transfer.queue + 1) % caller.shape().queue_pairs;
+        pushTransfer(caller, verb, word, callTimeout, once);
+        Transfer payload = transfer;
+        payload.hasWord = false;
+        return pushTransfer(caller, verb, payload, callTimeout, once);
+    }
     const Operator op = caller.reread();
     moriep_control* control = op.control();
     const int ring = transfer.peer % op.shape().rings;
@@ -61,7 +70,9 @@ MORI_DEVICE void pushTransfer(const Operator& caller,
                                       start,
                                       [&](uint64_t word) {
                                           const uint32_t ahead = ticket - uint32_t(word >> 32);
-                                          return ahead < entries ? Look::came : Look::notYet;
+                                          const bool hasRoom =
+                                              ahead < entries || isMutant(Mutant::ringOverrun);
+                                          return hasRoom ? Look::came : Look::notYet;
                                       });
     if (!verdict.came()) {
         // The entry is still the proxy's: nothing can be stored there. The ticket stays empty, the
@@ -81,7 +92,7 @@ MORI_DEVICE void pushTransfer(const Operator& caller,
 /// Waits until the network has read everything that this slot gave it: then the staging memory may
 /// be stored to again. At the start of a dispatch, when it has long happened (P13).
 MORI_DEVICE bool awaitStaging(const BlockWarp& warp, const Operator& op, uint64_t callTimeout) {
-    if (op.shape().rings == 0) return true;
+    if (op.shape().rings == 0 || isMutant(Mutant::stagingReused)) return true;
     const uint32_t pushed = op.control()->descriptors;
     const bool failed = warp.any(1, [&](int, const BlockOnce& once) {
         uint64_t start = 0;

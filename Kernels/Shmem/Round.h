@@ -29,6 +29,7 @@ MORI_DEVICE void dispatchBegin(Block& block, const moriep_dispatch_arguments& ar
             control->dropped_count = 0;
             control->failed = 0;
             control->phase = 0;
+            if (isMutant(Mutant::counterZeroedLate)) *op.slotCounter(epoch, op.rank()) = 0;
             // Published with the signals that follow it on this stream.
             moriep_call* call = op.callRecord(MORIEP_VERB_DISPATCH, epoch, op.rank());
             *call = arguments.call;
@@ -56,7 +57,8 @@ MORI_DEVICE void dispatchBegin(Block& block, const moriep_dispatch_arguments& ar
         if (!awaitStaging(warp, op, arguments.timeout_ns)) return;
         // Nobody combined the round before, so no handshake says that the peers are done with what
         // this round stores to.
-        if (!wasCombined) barrier(warp, op, epoch, arguments.timeout_ns);
+        if (!wasCombined && !isMutant(Mutant::barrierSkipped))
+            barrier(warp, op, epoch, arguments.timeout_ns);
     });
 }
 

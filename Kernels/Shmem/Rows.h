@@ -105,13 +105,17 @@ private:
 /// speak for all of them. The block has published before. `finished` is zero again afterwards.
 MORI_DEVICE bool lastPart(const BlockWarp& warp, int parts, uint32_t* finished) {
     const bool last = warp.any(1, [&](int, const BlockOnce& once) {
-        const uint32_t before = machine::addDevice(finished, 1, once);
-        if (before + 1 != static_cast<uint32_t>(parts)) return false;
+        const uint32_t count = machine::addDevice(finished, 1, once) + 1;
+        if (isMutant(Mutant::lastBlockTooEarly) && parts > 1) {
+            if (count == static_cast<uint32_t>(parts)) *finished = 0;
+            return count == static_cast<uint32_t>(parts) - 1;
+        }
+        if (count != static_cast<uint32_t>(parts)) return false;
         *finished = 0;
         return true;
     });
     // What the other blocks published must be visible here before a word covers it (P10).
-    if (last) machine::acquireSystem();
+    if (last && !isMutant(Mutant::lastBlockWithoutAcquire)) machine::acquireSystem();
     return last;
 }
 

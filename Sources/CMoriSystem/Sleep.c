@@ -20,10 +20,31 @@ enum { kLowHalf = 0, kUpperHalf = 1 };
 enum { kLowHalf = 1, kUpperHalf = 0 };
 #endif
 
+// Clocks, waits and wakes of a checked build may be virtual (Kernels/Runtime/Host/Checked).
+#if MORI_EP_CHECKED
+uint64_t moriep_virtual_now(void);
+void moriep_announce_thread(void);
+void moriep_begin_thread(void);
+void moriep_end_thread(void);
+int32_t moriep_sleep_on(const uint32_t* word, uint32_t seen, int64_t nanoseconds);
+void moriep_wake(const uint32_t* word);
+#else
+static uint64_t moriep_virtual_now(void) { return 0; }
+static void moriep_announce_thread(void) {}
+static void moriep_begin_thread(void) {}
+static void moriep_end_thread(void) {}
+static int32_t moriep_sleep_on(const uint32_t* word, uint32_t seen, int64_t nanoseconds) {
+    (void)word, (void)seen, (void)nanoseconds;
+    return 0;
+}
+static void moriep_wake(const uint32_t* word) { (void)word; }
+#endif
+
 static uint32_t* half(const uint64_t* word, int which) { return (uint32_t*)word + which; }
 
 // Not FUTEX_PRIVATE: ranks may be processes that share the word's memory.
 static void wakeSleepers(const uint64_t* word) {
+    moriep_wake(half(word, kUpperHalf));
     syscall(SYS_futex, half(word, kUpperHalf), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
@@ -40,6 +61,7 @@ uint32_t mori_doorbell_arm(uint64_t* doorbell) {
 }
 
 void mori_doorbell_sleep(const uint64_t* doorbell, uint32_t seen, int64_t nanoseconds) {
+    if (moriep_sleep_on(half(doorbell, kUpperHalf), seen, nanoseconds)) return;
     const struct timespec limit = {nanoseconds / 1000000000, nanoseconds % 1000000000};
     syscall(SYS_futex, half(doorbell, kUpperHalf), FUTEX_WAIT, seen, &limit, NULL, 0);
 }
@@ -54,6 +76,18 @@ void mori_doorbell_ring(uint64_t* doorbell) {
     __atomic_fetch_add(half(doorbell, kUpperHalf), 1, __ATOMIC_RELEASE);
     wakeSleepers(doorbell);
 }
+
+int64_t mori_monotonic_nanoseconds(void) {
+    const uint64_t now = moriep_virtual_now();
+    if (now != 0) return (int64_t)now;
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+void mori_announce_thread(void) { moriep_announce_thread(); }
+void mori_begin_thread(void) { moriep_begin_thread(); }
+void mori_end_thread(void) { moriep_end_thread(); }
 
 void mori_prepare_thread(const char* name) {
     prctl(PR_SET_NAME, name, 0, 0, 0);

@@ -1,6 +1,10 @@
 import CHIP
 import Glibc
 
+#if Checked
+import MoriHostKernels
+#endif
+
 /// Work of a device in order.
 ///
 /// Enqueueing never blocks. `completion()` waits and throws what an operator of this stream has to
@@ -108,9 +112,16 @@ public final class DeviceStream: Sendable {
                     guard let context = unsafe context else { return }
                     let resumption = unsafe Unmanaged<Resumption>.fromOpaque(context)
                         .takeRetainedValue()
+                    #if Checked
+                    moriep_hold_time()  // before the stream goes on: whoever waited has a turn
+                    #endif
                     resumption.continuation.resume(returning: .success(()))
                 }, box.toOpaque())
-            if status != MORIEP_SUCCESS {
+            if status == MORIEP_SUCCESS {
+                #if Checked
+                moriep_release_time()  // the stream has everything that is waited for
+                #endif
+            } else {
                 unsafe box.release()
                 continuation.resume(
                     returning: Result { () throws(MoriError) in

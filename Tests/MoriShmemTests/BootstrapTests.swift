@@ -31,6 +31,21 @@ struct BootstrapTests {
         await closeAll(world)
     }
 
+    /// A rank may have its answer, and leave, while others do not have theirs yet.
+    @Test(arguments: Kind.allCases)
+    func ranksThatLeaveAtOnceTakeNobodysAnswer(_ kind: Kind) async throws {
+        for _ in 0..<(kind == .local ? 500 : 5) {
+            let world = try await kind.world(size: 4)
+            let results = await together(4) { rank throws(MoriError) in
+                let all = try await world[rank].allGather(
+                    "values", [UInt8(rank)], timeout: Patience.healthy)
+                await world[rank].close(timeout: Patience.healthy)
+                return all
+            }
+            for result in results { #expect(try result.get() == [[0], [1], [2], [3]]) }
+        }
+    }
+
     @Test(arguments: Kind.allCases)
     func callsOfOneNameAreNumbered(_ kind: Kind) async throws {
         let world = try await kind.world(size: 3)

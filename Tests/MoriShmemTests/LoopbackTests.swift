@@ -139,7 +139,7 @@ import Testing
         // The one that fails tells so though no completion was wanted; the next is given up.
         #expect(found.map(\.id) == [2, 3] && found.allSatisfy { $0.status != 0 })
         #expect(found[0].status != found[1].status)
-        #expect(link.words(for: found[0]) == "loopback: failed on command")
+        #expect(link.words(for: found[0]) == "loopback: remote access error")
         #expect(link.words(for: found[1]).contains("after an error on the same queue"))
         #expect(world.segments[1].load(8) == 1, "nothing from the failure on is delivered")
         #expect(post(chain, to: 1, over: link) == 0 && poll(link).map(\.status) == [0])

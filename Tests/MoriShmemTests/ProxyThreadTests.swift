@@ -300,7 +300,8 @@ import Testing
         let failure = try #require(failures.all.first)
         #expect(failures.all.count == 1 && failure.culprit == 2)
         #expect(failure.error.code == .networkFailure && failure.error.ranks == [2])
-        #expect(failure.error.cause == .other("loopback: the peer is lost on command (status 12)"))
+        let words = "loopback: retries exceeded: the peer is lost (status 12)"
+        #expect(failure.error.cause == .other(words))
         #expect(rings.completed() <= 103)
         #expect(await proxy.detach(channel, within: Patience.healthy))
     }

@@ -57,6 +57,15 @@ void mori_doorbell_disarm(uint64_t* doorbell);
 /// Wakes the proxy if it sleeps or is about to. Comes after the store that it is to see.
 void mori_doorbell_ring(uint64_t* doorbell);
 
+/// Nanoseconds of the monotonic clock, by which the device's kernels wait too.
+int64_t mori_monotonic_nanoseconds(void);
+
+/// A thread that sleeps on a doorbell is announced by whoever starts it, and begins and ends by
+/// itself: a virtual clock has to know of it. Nothing outside of checked builds.
+void mori_announce_thread(void);
+void mori_begin_thread(void);
+void mori_end_thread(void);
+
 /// Names the calling thread for debuggers, at most 15 bytes, and lets it sleep as short as it asks
 /// for: a thread's timers are 50 microseconds late by default.
 void mori_prepare_thread(const char* name);

@@ -77,6 +77,13 @@ private final class Hub: Sendable {
     let inboxes: [Inbox]
     private let rendezvous: Locked<Rendezvous>
     private let successors = Locked<[Int: Successor]>([:])
+    /// What was decided and is not delivered yet.
+    private let outbox = Locked(Outbox())
+
+    private struct Outbox {
+        var deliveries: [Rendezvous.Delivery] = []
+        var isDelivering = false
+    }
 
     /// A meeting that follows this one.
     private struct Successor: Sendable {
@@ -130,9 +137,27 @@ private final class Hub: Sendable {
     private var isOver: Bool { rendezvous.withLock { $0.failure != nil } }
 
     private func deliver(_ step: (inout Rendezvous) -> [Rendezvous.Delivery]) {
-        // Delivered outside the lock, because handlers may post. Two threads may thus deliver in
-        // the other order; every message stands for itself.
-        let deliveries = rendezvous.withLock { step(&$0) }
-        for delivery in deliveries { inboxes[delivery.rank].receive(delivery.message) }
+        // In the order of the decisions: a rank that has its answer and leaves must not be seen to
+        // leave before the others have theirs.
+        let delivers = rendezvous.withLock { rendezvous in
+            let deliveries = step(&rendezvous)
+            return outbox.withLock { outbox in
+                outbox.deliveries += deliveries
+                defer { outbox.isDelivering = true }
+                return !outbox.isDelivering
+            }
+        }
+        // By one thread at a time, and outside the locks, because handlers may post.
+        while delivers, let delivery = nextDelivery() {
+            inboxes[delivery.rank].receive(delivery.message)
+        }
+    }
+
+    private func nextDelivery() -> Rendezvous.Delivery? {
+        outbox.withLock { outbox in
+            guard outbox.deliveries.isEmpty else { return outbox.deliveries.removeFirst() }
+            outbox.isDelivering = false
+            return nil
+        }
     }
 }

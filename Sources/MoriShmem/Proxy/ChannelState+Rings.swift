@@ -1,5 +1,9 @@
 import CMoriSystem
 
+#if Checked
+import MoriHostKernels
+#endif
+
 extension ChannelState {
     /// Descriptors that one ring gives before the next one's turn.
     private static var quantum: Int { 32 }
@@ -48,6 +52,9 @@ extension ChannelState {
             )
             guard ((words.1 ^ lap) | (words.2 ^ lap) | (words.3 ^ lap)) & Descriptor.lapBit == 0
             else { break }
+            #if Checked
+            unsafe moriep_race_take(entry, word0)
+            #endif
             // After a failure descriptors are still taken, so that no producer waits for room.
             if failure == nil {
                 guard accept(words, ring: index, position: position) else { break }

@@ -1,5 +1,9 @@
 import CMoriSystem
 
+#if Checked
+import MoriHostKernels
+#endif
+
 /// What the proxy's thread works with for one channel: raw pointers, prepared once.
 ///
 /// Measured: such a struct passed inout pops some 150 million descriptors a second; classes, arrays
@@ -182,6 +186,9 @@ struct ChannelState: ~Copyable {
 
     /// Stores a count word, which kernels await, and wakes them.
     private func publish(_ count: UInt64, at word: UnsafeMutablePointer<UInt64>) {
+        #if Checked
+        unsafe moriep_race_tell(word, count << 32)
+        #endif
         unsafe mori_store_release_u64(word, count << 32)
         if wakesProducers { unsafe mori_wake_word(word) }
     }

@@ -1,6 +1,10 @@
 import CMoriSystem
 package import MoriDevice
 
+#if Checked
+import MoriHostKernels
+#endif
+
 /// What a proxy serves: the rings, queues and counts of one rank's operator.
 ///
 /// After its first failure a channel posts nothing more, on no queue. It still takes descriptors,
@@ -138,6 +142,12 @@ package final class ProxyChannel: @unchecked Sendable {
 
     /// Takes descriptors, posts requests, takes completions.
     package func turn() -> Turn {
+        #if Checked
+        unsafe moriep_race_become(
+            UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
+            Int32(description.rank))
+        defer { moriep_race_become(nil, 0) }
+        #endif
         let progressed = state.turn()
         if let failure = state.failure, !hasReported {
             hasReported = true

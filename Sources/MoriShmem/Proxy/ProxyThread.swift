@@ -9,7 +9,8 @@ final class ProxyThread: @unchecked Sendable {
     /// A channel that is to go.
     private struct Departure: Sendable {
         let channel: ProxyChannel
-        let deadline: ContinuousClock.Instant
+        /// Nanoseconds of the monotonic clock.
+        let deadline: Int64
         let finish: @Sendable (Bool) -> Void
     }
 
@@ -42,7 +43,11 @@ final class ProxyThread: @unchecked Sendable {
         unsafe mori_store_release_u64(pointer, 0)
         wakesProducers = settings.wakesProducers
         spinTurns = settings.spinTurns
+        #if Checked
+        yieldTurns = 0  // nobody runs for whom time stands
+        #else
         yieldTurns = settings.yieldTurns
+        #endif
         tickNanoseconds = settings.tickInterval.nanoseconds
         self.processors = processors
     }
@@ -56,8 +61,14 @@ final class ProxyThread: @unchecked Sendable {
         noteChange()
         guard starts else { return }
         do throws(MoriError) {
-            try BackgroundThread.start { self.run() }
+            mori_announce_thread()
+            try BackgroundThread.start {
+                mori_begin_thread()
+                self.run()
+                mori_end_thread()
+            }
         } catch {
+            mori_end_thread()
             roster.withLock { roster in
                 roster.channels.removeAll()
                 roster.isRunning = false
@@ -67,7 +78,7 @@ final class ProxyThread: @unchecked Sendable {
     }
 
     func detach(_ channel: ProxyChannel, within duration: Duration) async -> Bool {
-        let deadline = ContinuousClock.now + duration
+        let deadline = monotonicNanoseconds() + duration.nanoseconds
         return await withCheckedContinuation { continuation in
             let departure = Departure(channel: channel, deadline: deadline) {
                 continuation.resume(returning: $0)
@@ -184,7 +195,7 @@ final class ProxyThread: @unchecked Sendable {
     ///
     /// - Returns: Whether any went.
     private func release(_ departures: [Departure]) -> Bool {
-        let now = ContinuousClock.now
+        let now = monotonicNanoseconds()
         var gone: [(ProxyChannel, Bool)] = []
         for departure in departures where !gone.contains(where: { $0.0 === departure.channel }) {
             let turn = departure.channel.turn()
@@ -216,8 +227,4 @@ final class ProxyThread: @unchecked Sendable {
 }
 
 /// Nanoseconds of the monotonic clock.
-func monotonicNanoseconds() -> Int64 {
-    var time = timespec()
-    unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
-}
+func monotonicNanoseconds() -> Int64 { mori_monotonic_nanoseconds() }

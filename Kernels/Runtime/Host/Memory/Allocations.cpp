@@ -13,6 +13,8 @@
 #include <mutex>
 
 #include "Runtime/Host/Api/Status.h"
+#include "Runtime/Host/Checked/Faults.h"
+#include "Runtime/Host/Checked/Races.h"
 #include "Runtime/Host/Memory/Descriptors.h"
 
 namespace mori::host {
@@ -55,6 +57,7 @@ static_assert(sizeof(Handle) <= MORIEP_MEMORY_HANDLE_BYTES);
 void releaseIfUnused(Registry& known, std::map<uint64_t, Allocation>::iterator at) {
     const Allocation& memory = at->second;
     if (!memory.freed || memory.imports > 0) return;
+    if (memory.kind == MORIEP_MEMORY_SYMMETRIC) races::removeMemory(at->first);
     munmap(reinterpret_cast<void*>(at->first), memory.bytes);
     if (memory.descriptor >= 0) close(memory.descriptor);
     known.allocatedBytes -= static_cast<int64_t>(memory.bytes);
@@ -91,6 +94,9 @@ int openPeerDescriptor(const Handle& handle) {
 
 moriep_status memoryAllocate(int32_t, int32_t kind, uint64_t bytes, uint64_t* out) {
     if (bytes == 0) return fail(MORIEP_INVALID_ARGUMENT, 0, "an allocation of 0 bytes");
+    if (allocationFails(kind == MORIEP_MEMORY_SYMMETRIC ? "symmetric memory" : "memory")) {
+        return fail(MORIEP_OUT_OF_MEMORY, ENOMEM, "mmap: %s", std::strerror(ENOMEM));
+    }
     int descriptor = -1;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     if (kind == MORIEP_MEMORY_SYMMETRIC) {
@@ -123,6 +129,7 @@ moriep_status memoryAllocate(int32_t, int32_t kind, uint64_t bytes, uint64_t* ou
     Registry& known = registry();
     std::lock_guard lock(known.mutex);
     known.allocations[*out] = {bytes, kind, descriptor};
+    if (kind == MORIEP_MEMORY_SYMMETRIC) races::addMemory(*out, bytes);
     known.allocatedBytes += static_cast<int64_t>(bytes);
     return MORIEP_SUCCESS;
 }
@@ -146,6 +153,9 @@ moriep_status memoryExport(int32_t, uint64_t address, moriep_memory_handle* out)
     if (found == known.allocations.end() || found->second.freed || found->second.descriptor < 0) {
         return fail(MORIEP_INVALID_ARGUMENT, 0, "no symmetric allocation at this address");
     }
+    if (allocationFails("an export")) {
+        return fail(MORIEP_DEVICE_FAILURE, EMFILE, "fstat: %s", std::strerror(EMFILE));
+    }
     struct stat status;
     if (fstat(found->second.descriptor, &status) != 0) {
         return fail(MORIEP_DEVICE_FAILURE, errno, "fstat: %s", std::strerror(errno));
@@ -165,6 +175,9 @@ moriep_status memoryExport(int32_t, uint64_t address, moriep_memory_handle* out)
 moriep_status memoryImport(int32_t, const moriep_memory_handle* encoded, uint64_t* out) {
     const Handle handle = decode(encoded);
     Registry& known = registry();
+    if (allocationFails("an import")) {
+        return fail(MORIEP_OUT_OF_MEMORY, ENOMEM, "mmap of a peer: %s", std::strerror(ENOMEM));
+    }
     if (isOwn(handle)) {
         std::lock_guard lock(known.mutex);
         const auto found = known.allocations.find(handle.address);

@@ -1,5 +1,7 @@
 #include "Runtime/Host/Memory/Copy.h"
 
+#include "Runtime/Host/Checked/Races.h"
+
 #include <unistd.h>
 
 #include <cstring>
@@ -58,6 +60,7 @@ bool canStream() { return false; }
 
 void copy(void* destination, const void* source, size_t bytes, bool streaming) {
     if (streaming && bytes >= kLeastStreamedBytes && canStream()) {
+        races::noteStreaming(destination, source, bytes);
         streamCopy(static_cast<char*>(destination), static_cast<const char*>(source), bytes);
     } else {
         std::memcpy(destination, source, bytes);

@@ -1,6 +1,7 @@
 #include "Runtime/Host/Stream/Event.h"
 
 #include "Runtime/Host/Api/Status.h"
+#include "Runtime/Host/Checked/Faults.h"
 #include "Runtime/Host/Stream/Stream.h"
 #include "Runtime/Host/Threads/Parking.h"
 
@@ -26,6 +27,7 @@ void Event::wait(uint32_t number) const {
 }
 
 moriep_status eventCreate(int32_t, int32_t timed, moriep_event** out) {
+    mayThrow("an event");
     *out = new moriep_event{std::make_shared<Event>(timed != 0)};
     liveEvents().fetch_add(1, std::memory_order_relaxed);
     return MORIEP_SUCCESS;

@@ -45,8 +45,16 @@ moriep_status checkLaunch(const moriep_operator& op, const moriep_launch& launch
 /// that cache, so the world's rows count.
 bool outgrowsCache(const moriep_shape& shape, int64_t rows, int64_t rowBytes) {
     const int64_t copies = maxDestinations(shape);
-    return rows * copies * rowBytes * shape.world_size >
-           static_cast<int64_t>(lastLevelCacheBytes());
+    return races::streamsAlways() || rows * copies * rowBytes * shape.world_size >
+                                         static_cast<int64_t>(lastLevelCacheBytes());
+}
+
+/// What one warp of a launch runs.
+template <class Arguments, class Kernel>
+void runWarp(Block& block, const Arguments& arguments, const Kernel& kernel) {
+    beginWarp(arguments.op.rank, block.index(), block.warp().index());
+    races::nameMemory(&arguments.op);
+    kernel(block, arguments);
 }
 
 /// The launches of one call, in order.
@@ -59,7 +67,7 @@ public:
     /// Kernels of one warp, on the stream's own thread: they may wait for peers.
     template <class... Kernels>
     void oneWarp(Kernels... kernels) {
-        (grid_.run(1, 1, false, [&](Block& block) { kernels(block, arguments_); }), ...);
+        (grid_.run(1, 1, false, [&](Block& block) { runWarp(block, arguments_, kernels); }), ...);
     }
     template <class Kernel>
     void grid(Kernel kernel) {
@@ -85,7 +93,8 @@ private:
     template <class Kernel>
     void run(int blocks, Kernel kernel) {
         const int warps = arguments_.launch.warps_per_block;
-        grid_.run(blocks, warps, streaming_, [&](Block& block) { kernel(block, arguments_); });
+        grid_.run(
+            blocks, warps, streaming_, [&](Block& block) { runWarp(block, arguments_, kernel); });
     }
 
     GridRunner& grid_;
@@ -192,20 +201,57 @@ void combineRows(CombineLaunches& launches, const moriep_shape& shape) {
 template <class Kernel>
 void runGrid(GridRunner& grid, const moriep_received_arguments& arguments, Kernel kernel) {
     grid.run(arguments.launch.blocks, arguments.launch.warps_per_block, false, [&](Block& block) {
-        kernel(block, arguments);
+        runWarp(block, arguments, kernel);
     });
 }
 
 /// A launch for which memory or threads were missing leaves a void round, not a dead process. It is
-/// found before any warp runs.
-void failForResources(const moriep_operator& fields, int phase) {
+/// found before any warp runs. The launches that would have told the caller's buffers so are not
+/// run either, hence `leave`.
+template <class F>
+void failForResources(const moriep_operator& fields, int phase, F&& leave) {
     Block::runAlone([&](const BlockWarp& warp) {
         const Operator op(fields);
         const Verdict verdict{MORIEP_FAILURE_RESOURCES, op.rank(), -1, 0, 0, 0, 0};
         warp.elect([&](const BlockOnce& once) {
             failRound(op, phase, op.control()->epoch, verdict, nullptr, nullptr, once);
         });
+        leave(warp, op);
     });
+}
+
+/// A dispatch without launches received nothing.
+void leaveNothingReceived(const BlockWarp&, const Operator& op) {
+    op.control()->received_count = 0;
+}
+
+/// A combine without launches fills what it was to sum with NaN, as combineReduce would.
+template <class Element>
+void fillVoidSums(const BlockWarp& warp,
+                  const Operator& op,
+                  const moriep_combine_arguments& arguments) {
+    const int64_t tokens = op.control()->token_count;
+    fillVoid<Element>(warp,
+                      pointer<typename Element::Storage>(op.local(op.layout().combine_output)),
+                      {0, tokens * arguments.row_bytes / static_cast<int64_t>(Element::kBytes)});
+    if (arguments.call.has_weights == 0) return;
+    fillVoid<Float32>(warp,
+                      pointer<float>(op.local(op.layout().combine_output_weights)),
+                      {0, tokens * op.shape().top_k});
+}
+void leaveVoidSums(const BlockWarp& warp,
+                   const Operator& op,
+                   const moriep_combine_arguments& arguments) {
+    if (arguments.call.quantization != MORIEP_QUANTIZATION_NONE) {
+        return fillVoidSums<BFloat16>(warp, op, arguments);
+    }
+    switch (arguments.call.element_type) {
+#define MORI_VOID(type, Element, number, ...) \
+    case number:                              \
+        return fillVoidSums<Element>(warp, op, arguments);
+        MORI_FOR_ELEMENTS(MORI_VOID)
+#undef MORI_VOID
+    }
 }
 
 }  // namespace
@@ -252,7 +298,8 @@ void runReceived(GridRunner& grid, const moriep_received_arguments& arguments) t
 #undef MORI_SUM
     }
 } catch (const std::exception&) {
-    failForResources(arguments.op, MORIEP_PHASE_DISPATCH_RECEIVE);
+    failForResources(
+        arguments.op, MORIEP_PHASE_DISPATCH_RECEIVE, [](const BlockWarp&, const Operator&) {});
 }
 
 void runDispatch(GridRunner& grid, const moriep_dispatch_arguments& arguments) try {
@@ -270,7 +317,7 @@ void runDispatch(GridRunner& grid, const moriep_dispatch_arguments& arguments) t
 #undef MORI_DISPATCH
     }
 } catch (const std::exception&) {
-    failForResources(arguments.op, MORIEP_PHASE_DISPATCH_RECEIVE);
+    failForResources(arguments.op, MORIEP_PHASE_DISPATCH_RECEIVE, leaveNothingReceived);
 }
 
 void runCombine(GridRunner& grid, const moriep_combine_arguments& arguments) try {
@@ -291,7 +338,10 @@ void runCombine(GridRunner& grid, const moriep_combine_arguments& arguments) try
 #undef MORI_COMBINE
     }
 } catch (const std::exception&) {
-    failForResources(arguments.op, MORIEP_PHASE_COMBINE_READY);
+    failForResources(
+        arguments.op, MORIEP_PHASE_COMBINE_READY, [&](const BlockWarp& warp, const Operator& op) {
+            leaveVoidSums(warp, op, arguments);
+        });
 }
 
 }  // namespace mori::host

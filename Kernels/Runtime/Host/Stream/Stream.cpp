@@ -4,6 +4,9 @@
 #include <thread>
 
 #include "Runtime/Host/Api/Status.h"
+#include "Runtime/Host/Checked/Clock.h"
+#include "Runtime/Host/Checked/Faults.h"
+#include "Runtime/Host/Checked/Races.h"
 #include "Runtime/Host/Memory/Copy.h"
 #include "Runtime/Host/Stream/Launch.h"
 #include "Runtime/Host/Threads/Parking.h"
@@ -33,6 +36,16 @@ const uint32_t* address(const std::atomic<uint32_t>& word) {
     return reinterpret_cast<const uint32_t*>(&word);
 }
 
+/// A command that accesses memory as a launch of one warp would.
+struct AsOneWarp {
+    explicit AsOneWarp(const GridRunner* stream) : stream(stream) {
+        races::beginLaunch(stream, nullptr, 0, 0);
+        races::beginWarp(stream, nullptr, 0);
+    }
+    ~AsOneWarp() { races::endWarp(stream); }
+    const GridRunner* stream;
+};
+
 template <class... Handlers>
 struct Overloaded : Handlers... {
     using Handlers::operator()...;
@@ -47,9 +60,13 @@ moriep_stream::moriep_stream() : ring_(kInitialCommands) {}
 
 moriep_stream* moriep_stream::create() {
     std::unique_ptr<moriep_stream> stream(new moriep_stream);
+    mayThrow("a stream's thread");
+    announceThread();
     std::thread([stream = stream.get()] {
+        beginThread();
         stream->run();
         delete stream;
+        endThread();
     }).detach();
     liveStreams().fetch_add(1, std::memory_order_relaxed);
     return stream.release();
@@ -84,6 +101,7 @@ void moriep_stream::push(Command&& command) {
     {
         std::lock_guard lock(mutex_);
         if (size_ == ring_.size()) {
+            mayThrow("a stream's ring");
             std::vector<Command> larger(ring_.size() * 2);
             for (size_t at = 0; at < size_; ++at) {
                 larger[at] = std::move(ring_[(head_ + at) % ring_.size()]);
@@ -148,12 +166,14 @@ void moriep_stream::execute(const Command& command) {
     std::visit(
         Overloaded{
             [](const StopStream&) {},
-            [](const CopyBytes& copy) {
+            [this](const CopyBytes& copy) {
+                const AsOneWarp warp(&grid_);
                 std::memmove(reinterpret_cast<void*>(copy.destination),
                              reinterpret_cast<const void*>(copy.source),
                              copy.bytes);
             },
-            [](const FillBytes& fill) {
+            [this](const FillBytes& fill) {
+                const AsOneWarp warp(&grid_);
                 std::memset(reinterpret_cast<void*>(fill.address), fill.byte, fill.bytes);
             },
             [](const RecordEvent& record) { record.event->reach(); },

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "Device/Device.h"
+#include "Runtime/Host/Checked/Faults.h"
+#include "Runtime/Host/Checked/Races.h"
 #include "Runtime/Host/Memory/Traffic.h"
 #include "Runtime/Host/Threads/WarpPool.h"
 
@@ -18,11 +20,13 @@ public:
     /// kernel(block) for every warp of every block, side by side.
     template <class Kernel>
     void run(int blocks, int warpsPerBlock, bool streaming, const Kernel& kernel) {
+        if (launchFails()) throw std::bad_alloc();
         reserve(blocks, blocks * warpsPerBlock);
         for (int block = 0; block < blocks; ++block) {
             states_[block].warps = warpsPerBlock;
             states_[block].memory = memory_[block].get();
         }
+        races::beginLaunch(this, states_.get(), sizeof(BlockState), blocks);
         struct Launch {
             GridRunner* grid;
             const Kernel* kernel;
@@ -39,7 +43,9 @@ public:
                         index % launch.warpsPerBlock,
                         launch.streaming);
             warpTraffic = {};
+            races::beginWarp(launch.grid, &launch.grid->states_[at], index);
             (*launch.kernel)(block);
+            races::endWarp(launch.grid);
             launch.grid->traffic_.add(warpTraffic);
             // The launch's end covers what it stored, as a word would.
             finishStreaming();
@@ -57,15 +63,18 @@ private:
 
     void reserve(int blocks, int warps) {
         if (warps > taskCount_) {
+            mayThrow("a launch's tasks");
             tasks_ = std::make_unique<WarpTask[]>(static_cast<size_t>(warps));
             taskCount_ = warps;
         }
         while (static_cast<int>(memory_.size()) < blocks) {
+            mayThrow("block memory");
             void* memory = std::aligned_alloc(64, kSharedBytes);
             if (memory == nullptr) throw std::bad_alloc();
             memory_.emplace_back(static_cast<std::byte*>(memory));
         }
         if (blocks > stateCount_) {
+            mayThrow("block states");
             states_ = std::make_unique<BlockState[]>(static_cast<size_t>(blocks));
             stateCount_ = blocks;
         }

@@ -1,5 +1,7 @@
 #include "Runtime/Host/Threads/Parking.h"
 
+#include "Runtime/Host/Checked/Clock.h"
+
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -47,7 +49,7 @@ bool stillAwake(int turn) {
         pauseCore();
         return true;
     }
-    if (turn < kSpinTurns + kYieldTurns) {
+    if (turn < kSpinTurns + kYieldTurns && virtualNow() == 0) {
         sched_yield();
         return true;
     }
@@ -57,6 +59,7 @@ bool stillAwake(int turn) {
 }  // namespace
 
 uint64_t now() {
+    if (const uint64_t time = virtualNow(); time != 0) return time;
     timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000u +
@@ -64,11 +67,14 @@ uint64_t now() {
 }
 
 void relax(int turn, const uint64_t* word, uint64_t seen) {
-    if (!stillAwake(turn)) sleepUntilChanged(epochHalf(word), static_cast<uint32_t>(seen >> 32), 0);
+    if (stillAwake(turn)) return;
+    const uint32_t epoch = static_cast<uint32_t>(seen >> 32);
+    if (sleepVirtually(epochHalf(word), epoch, kSleepNanoseconds)) return;
+    sleepUntilChanged(epochHalf(word), epoch, 0);
 }
 
 void nap(int turn) {
-    if (stillAwake(turn)) return;
+    if (stillAwake(turn) || sleepVirtually(nullptr, 0, kNapNanoseconds)) return;
     const timespec time{0, kNapNanoseconds};
     clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
 }
@@ -83,13 +89,18 @@ void ringDoorbell(uint64_t* doorbell) {
 }
 
 void wake(const uint64_t* word) {
+    wakeVirtually(epochHalf(word));
     wakeSleepers(epochHalf(word), 0);
 }
 
 void relax32(int turn, const uint32_t* word, uint32_t seen) {
-    if (!stillAwake(turn)) sleepUntilChanged(word, seen, FUTEX_PRIVATE_FLAG);
+    if (stillAwake(turn) || sleepVirtually(word, seen, -1)) return;
+    sleepUntilChanged(word, seen, FUTEX_PRIVATE_FLAG);
 }
 
-void wake32(const uint32_t* word) { wakeSleepers(word, FUTEX_PRIVATE_FLAG); }
+void wake32(const uint32_t* word) {
+    wakeVirtually(word);
+    wakeSleepers(word, FUTEX_PRIVATE_FLAG);
+}
 
 }  // namespace mori::host

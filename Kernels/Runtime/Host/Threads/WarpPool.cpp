@@ -1,5 +1,7 @@
 #include "Runtime/Host/Threads/WarpPool.h"
 
+#include "Runtime/Host/Checked/Clock.h"
+#include "Runtime/Host/Checked/Faults.h"
 #include "Runtime/Host/Threads/Parking.h"
 
 namespace mori::host {
@@ -22,9 +24,11 @@ void WarpPool::run(int warps, WarpTask* tasks, void (*run)(void*, int), void* co
         while (static_cast<int>(idle_.size()) < needed) {
             const int made = static_cast<int>(workers_.size());
             if (made < kMaxResidentWarps) {
+                mayThrow("a warp's thread");
                 workers_.push_back(std::make_unique<Worker>());
                 Worker& worker = *workers_.back();
                 idle_.push_back(&worker);
+                announceThread();
                 std::thread([this, &worker] { work(worker); }).detach();
                 continue;
             }
@@ -54,6 +58,7 @@ void WarpPool::run(int warps, WarpTask* tasks, void (*run)(void*, int), void* co
 }
 
 void WarpPool::work(Worker& worker) {
+    beginThread();
     uint32_t seen = 0;
     for (;;) {
         for (int turn = 0; worker.turn.load(std::memory_order_acquire) == seen; ++turn) {

@@ -10,6 +10,11 @@ package struct LoopbackBehavior: Hashable, Sendable {
     ///
     /// Nil: queues are served as they were posted to. The order within a queue always holds.
     package var seed: UInt64?
+    /// How long after its delivery a request completes: with a seed, from none to twice as long.
+    package var completionDelay: Duration?
+    /// Whether payload is read once more when its request completes, as a NIC may until then, and
+    /// the request fails if it is not what was delivered.
+    package var watchesSource = false
     /// What fails.
     package var faults: [Fault] = []
     /// Requests of one queue that may be under way.
@@ -21,9 +26,15 @@ package struct LoopbackBehavior: Hashable, Sendable {
     ///
     /// Requests count from 0, for each pair of ranks, over all queues, in the order of their posts.
     package enum Fault: Hashable, Sendable {
-        /// The completion of a request from `rank` to `peer` reports an error, as does everything
-        /// after it on its queue.
-        case completionError(rank: Int, peer: Int, request: Int)
+        /// The completion of a request from `rank` to `peer` reports an error, a status of
+        /// `ibv_wc_status`, by default a remote access error; what comes after it on its queue is
+        /// flushed.
+        case completionError(rank: Int, peer: Int, request: Int, status: Int32 = 10)
+        /// A request from `rank` to `peer` is delivered, and its completion never comes. (That of a
+        /// later one of the queue covers it.)
+        case lostCompletion(rank: Int, peer: Int, request: Int)
+        /// A request from `rank` to `peer` is so much longer under way.
+        case lateRequest(rank: Int, peer: Int, request: Int, by: Duration)
         /// Every request to `rank`, from any other, fails from this one on.
         case lostPeer(rank: Int, request: Int)
         /// The queues from `rank` to `peer` refuse this many posts.

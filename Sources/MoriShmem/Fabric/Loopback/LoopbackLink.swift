@@ -1,6 +1,10 @@
 import CMoriSystem
 import Glibc
 
+#if Checked
+import MoriHostKernels
+#endif
+
 /// One rank's queues of a loopback fabric.
 ///
 /// Used by the proxy's thread alone.
@@ -18,21 +22,32 @@ final class LoopbackLink: FabricLink, @unchecked Sendable {
         var due: Int64
         /// What its completion will report, 0 being success.
         var status: Int32
+        /// Whether that never comes.
+        var isLost: Bool
+        /// When it does; once delivered.
+        var completionDue: Int64 = 0
+        /// A sum over what was delivered.
+        var checksum: UInt64 = 0
+        /// When it was delivered, by the race checker's clock.
+        var moment: UInt32 = 0
     }
 
     /// One queue.
     ///
-    /// The places of `posted`, `delivered` and `reaped` in `messages` are modulo its depth, a power
+    /// The places of `posted`, `delivered`, `completed` and `reaped` in `messages` are modulo its depth, a power
     /// of two.
     @safe private struct Queue {
         let peer: Int
         let memory: UnsafeMutableRawPointer
         let messages: UnsafeMutablePointer<Message>
-        /// Requests so far; those that reached the peer; those whose place is free again.
+        /// Requests so far; those that reached the peer; those that are complete; those whose place
+        /// is free again.
         var posted: UInt64 = 0
         var delivered: UInt64 = 0
+        var completed: UInt64 = 0
         var reaped: UInt64 = 0
         var lastDue: Int64 = 0
+        var lastCompletionDue: Int64 = 0
         /// A request failed: so does everything after it, as on an RC queue pair in error.
         var hasFailed = false
     }
@@ -58,6 +73,10 @@ final class LoopbackLink: FabricLink, @unchecked Sendable {
     private var messageCount = 0
 
     private let delayNanoseconds: Int64
+    private let completionNanoseconds: Int64
+    private let watchesSource: Bool
+    /// Whether anything takes time.
+    private let usesClock: Bool
     private let isImmediate: Bool
     private var generator: SplitMix?
     private var faults: LoopbackFaults
@@ -81,7 +100,11 @@ final class LoopbackLink: FabricLink, @unchecked Sendable {
         outcomeMask = outcomeCapacity - 1
         unsafe outcomes = .allocate(capacity: outcomeCapacity)
         delayNanoseconds = behavior.delay?.nanoseconds ?? 0
-        isImmediate = behavior.delay == nil && behavior.seed == nil
+        completionNanoseconds = behavior.completionDelay?.nanoseconds ?? 0
+        watchesSource = behavior.watchesSource
+        let isLate = behavior.faults.contains { if case .lateRequest = $0 { true } else { false } }
+        usesClock = delayNanoseconds > 0 || completionNanoseconds > 0 || isLate
+        isImmediate = !usesClock && behavior.seed == nil
         // Ranks differ, and each repeats.
         generator = behavior.seed.map { SplitMix(state: $0 &+ UInt64(rank) << 32) }
         faults = LoopbackFaults(
@@ -107,22 +130,26 @@ final class LoopbackLink: FabricLink, @unchecked Sendable {
         guard count <= queueDepth - underWay else { return ENOMEM }
         let peer = unsafe queue.pointee.peer
         if faults.refusesPost(to: peer) { return ENOMEM }
-        let now = delayNanoseconds > 0 ? monotonicNanoseconds() : 0
+        #if Checked
+        unsafe moriep_race_post(queue)
+        #endif
+        let now = usesClock ? monotonicNanoseconds() : 0
         for place in 0..<count {
-            var due: Int64 = 0
-            if delayNanoseconds > 0 {
-                let delay = generator?.next(below: 2 * delayNanoseconds) ?? delayNanoseconds
-                // Not before the one before it: a queue keeps its order.
-                due = unsafe max(now + delay, queue.pointee.lastDue)
-                unsafe queue.pointee.lastDue = due
-            }
-            let status = faults.statusOfNextRequest(to: peer)
+            let fate = faults.fateOfNextRequest(to: peer)
+            // Not before the one before it: a queue keeps its order.
+            let due = unsafe max(
+                now + delay(around: delayNanoseconds) + fate.delay, queue.pointee.lastDue)
+            unsafe queue.pointee.lastDue = due
             unsafe (queue.pointee.messages + Int(queue.pointee.posted & mask)).initialize(
-                to: Message(request: chain[place], due: due, status: status))
+                to: Message(
+                    request: chain[place], due: due, status: fate.status, isLost: fate.isLost))
             unsafe queue.pointee.posted &+= 1
         }
         messageCount += count
-        if isImmediate { while unsafe deliverNext(of: queue, index: index, at: 0) {} }
+        if isImmediate {
+            while unsafe deliverNext(of: queue, at: 0) {}
+            unsafe complete(queue, index: index, at: 0)
+        }
         return 0
     }
 
@@ -140,19 +167,24 @@ final class LoopbackLink: FabricLink, @unchecked Sendable {
         return count
     }
 
-    /// Delivers what is due: all of it, or some of it in a random order.
+    /// A delay, of this length on average.
+    private func delay(around nanoseconds: Int64) -> Int64 {
+        guard nanoseconds > 0 else { return 0 }
+        return generator?.next(below: 2 * nanoseconds) ?? nanoseconds
+    }
+
+    /// Delivers what is due, all of it or some of it in a random order, and completes what is.
     private func deliverDue() {
-        let now = delayNanoseconds > 0 ? monotonicNanoseconds() : 0
-        guard generator != nil else {
-            for index in 0..<queueCount {
-                while unsafe deliverNext(of: queues + index, index: index, at: now) {}
+        let now = usesClock ? monotonicNanoseconds() : 0
+        if generator != nil {
+            var deliveries = 1 + random(below: messageCount)
+            while deliveries > 0, deliverAny(from: random(below: queueCount), at: now) {
+                deliveries -= 1
             }
-            return
+        } else {
+            for index in 0..<queueCount { while unsafe deliverNext(of: queues + index, at: now) {} }
         }
-        var deliveries = 1 + random(below: messageCount)
-        while deliveries > 0, deliverAny(from: random(below: queueCount), at: now) {
-            deliveries -= 1
-        }
+        for index in 0..<queueCount { unsafe complete(queues + index, index: index, at: now) }
     }
 
     private func random(below bound: Int) -> Int {
@@ -161,54 +193,110 @@ final class LoopbackLink: FabricLink, @unchecked Sendable {
 
     /// Delivers one message of the first queue, from this one on, that has one due.
     private func deliverAny(from first: Int, at now: Int64) -> Bool {
-        for step in 0..<queueCount {
-            let index = (first + step) % queueCount
-            if unsafe deliverNext(of: queues + index, index: index, at: now) { return true }
+        for step in 0..<queueCount
+        where unsafe deliverNext(of: queues + (first + step) % queueCount, at: now) {
+            return true
         }
         return false
     }
 
     /// Delivers the oldest message of a queue if it is due.
-    private func deliverNext(
-        of queue: UnsafeMutablePointer<Queue>, index: Int, at now: Int64
-    ) -> Bool {
+    private func deliverNext(of queue: UnsafeMutablePointer<Queue>, at now: Int64) -> Bool {
         guard unsafe queue.pointee.delivered != queue.pointee.posted else { return false }
         let message = unsafe queue.pointee.messages + Int(queue.pointee.delivered & mask)
         guard unsafe message.pointee.due <= now else { return false }
-        var status = unsafe message.pointee.status
-        if unsafe queue.pointee.hasFailed { status = LoopbackFaults.Status.flushed }
-        if status == 0 {
-            unsafe write(message.pointee.request, to: queue.pointee.memory)
+        if unsafe queue.pointee.hasFailed {
+            unsafe message.pointee.status = LoopbackFaults.Status.flushed
+        }
+        if unsafe message.pointee.status == 0 {
+            unsafe message.pointee.moment = write(message.pointee.request, of: queue)
+            if watchesSource {
+                unsafe message.pointee.checksum = checksum(of: message.pointee.request)
+            }
         } else {
             unsafe queue.pointee.hasFailed = true
         }
+        let due = unsafe max(
+            now + delay(around: completionNanoseconds), queue.pointee.lastCompletionDue)
+        unsafe message.pointee.completionDue = due
+        unsafe queue.pointee.lastCompletionDue = due
         unsafe queue.pointee.delivered &+= 1
-        messageCount -= 1
-        // An error is reported whether a completion was wanted or not.
-        if unsafe status != 0 || message.pointee.request.isSignaled {
+        return true
+    }
+
+    /// Completes what was delivered and whose completion is due.
+    private func complete(_ queue: UnsafeMutablePointer<Queue>, index: Int, at now: Int64) {
+        while unsafe queue.pointee.completed != queue.pointee.delivered {
+            let message = unsafe queue.pointee.messages + Int(queue.pointee.completed & mask)
+            guard unsafe message.pointee.completionDue <= now else { return }
+            var status = unsafe message.pointee.status
+            if watchesSource, status == 0,
+                unsafe checksum(of: message.pointee.request) != message.pointee.checksum
+            {
+                status = LoopbackFaults.Status.sourceChanged
+                unsafe queue.pointee.hasFailed = true
+            }
+            unsafe queue.pointee.completed &+= 1
+            messageCount -= 1
+            #if Checked
+            if unsafe !message.pointee.isLost {
+                unsafe moriep_race_complete(queue, message.pointee.moment)
+            }
+            #endif
+            if unsafe message.pointee.isLost { continue }
+            // An error is reported whether a completion was wanted or not.
+            guard unsafe status != 0 || message.pointee.request.isSignaled else { continue }
             unsafe (outcomes + (outcomeTail & outcomeMask)).initialize(
                 to: Outcome(
                     completion: WorkCompletion(
                         id: message.pointee.request.id, queue: Int32(index), status: status,
-                        vendorError: 0), reaped: queue.pointee.delivered))
+                        vendorError: 0), reaped: queue.pointee.completed))
             outcomeTail += 1
         }
-        return true
+    }
+
+    /// A sum over a payload as it lies in this rank's memory now (FNV-1a).
+    private func checksum(of request: WorkRequest) -> UInt64 {
+        guard request.kind == .payload else { return 0 }
+        var sum: UInt64 = 0xCBF2_9CE4_8422_2325
+        let bytes = unsafe UnsafeRawBufferPointer(
+            start: source + Int(request.source), count: Int(request.byteCount))
+        var index = 0
+        while index < bytes.count {
+            unsafe sum = (sum ^ UInt64(bytes[index])) &* 0x100_0000_01B3
+            index += 1
+        }
+        return sum
     }
 
     /// Writes into the peer's memory.
-    private func write(_ request: WorkRequest, to memory: UnsafeMutableRawPointer) {
-        let destination = unsafe memory + Int(request.destination)
+    ///
+    /// - Returns: When, by the race checker's clock; 0 without it.
+    private func write(_ request: WorkRequest, of queue: UnsafeMutablePointer<Queue>) -> UInt32 {
+        #if Checked
+        var moment: UInt32 = 0
+        #else
+        let moment: UInt32 = 0
+        #endif
+        let destination = unsafe queue.pointee.memory + Int(request.destination)
         switch request.kind {
         case .payload:
-            unsafe destination.copyMemory(
-                from: source + Int(request.source), byteCount: Int(request.byteCount))
+            let from = unsafe source + Int(request.source)
+            #if Checked
+            unsafe moment = moriep_race_payload(
+                queue, destination, from, UInt64(request.byteCount))
+            #endif
+            unsafe destination.copyMemory(from: from, byteCount: Int(request.byteCount))
         case .word:
+            #if Checked
+            unsafe moriep_race_word(queue, destination, request.value)
+            #endif
             // Pairs with the acquire in the kernels' `pollSystem`: the payloads before it are seen.
             let word = unsafe destination.assumingMemoryBound(to: UInt64.self)
             unsafe mori_store_release_u64(word, request.value)
             unsafe mori_wake_word(word)
         }
+        return moment
     }
 }
 
