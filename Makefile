@@ -15,7 +15,7 @@ PLOTS ?= .build/measured
 # Debian's Python, which has Debian's PyTorch and matplotlib.
 PYTHON ?= /usr/bin/python3
 # The suites that run under a sanitizer: a regular expression over their names.
-SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics)Tests
+SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics|Recovery|Deadline|Close)Tests
 
 # The schedules of test-faults.
 SCHEDULES ?= 1000

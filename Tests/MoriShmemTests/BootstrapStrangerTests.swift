@@ -77,6 +77,10 @@ struct BootstrapStrangerTests {
         let channel = try await connector.connect(
             to: .init(host: "127.0.0.1", ports: [place.port], isExact: true),
             until: .now + Patience.healthy)
+        // What every member tells before the world stands: where it would serve a later store.
+        let told = RankMessage.gather(
+            GatherID(name: "store places", call: 0), value: Array("127.0.0.1 9".utf8))
+        try await channel.writeAndFlush(framed(told.encoded()))
         let world = try await first.map { try $0.get() }
         let events = Events()
         world[0].onEvent { events.add(0, $0) }
