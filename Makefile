@@ -14,6 +14,8 @@ SCALING_ARGS ?=
 PLOTS ?= .build/measured
 # Debian's Python, which has Debian's PyTorch and matplotlib.
 PYTHON ?= /usr/bin/python3
+# Words that choose variants of models: make test-model MODEL_ARGS="-v Ring".
+MODEL_ARGS ?=
 # The suites that run under a sanitizer: a regular expression over their names.
 SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics)Tests
 
@@ -21,7 +23,7 @@ SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources Benchmarks -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
-        test-tsan test-asan test-rdma lint format \
+        test-tsan test-asan test-model test-rdma lint format \
         kernels kernels-nvidia test-isa clean distclean
 
 help: ## Show this list.
@@ -79,6 +81,11 @@ test-tsan: setup ## Run the suites that match SANITIZED under ThreadSanitizer.
 test-asan: setup ## Run the suites that match SANITIZED under AddressSanitizer.
 	$(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build-asan \
 	    --filter '$(SANITIZED)'
+
+# Searches the whole state space of each, so that what it says holds for every interleaving.
+test-model: ## Verify the models of the protocol in Tests/Models with spin.
+	@scripts/setup.sh models
+	@scripts/check-models.py $(MODEL_ARGS)
 
 test-rdma: ## Run ranks on two virtual machines over real RDMA verbs; skipped without qemu.
 	@Tests/Lab/run.sh
