@@ -16,6 +16,9 @@ PLOTS ?= .build/measured
 PYTHON ?= /usr/bin/python3
 # Words that choose variants of models: make test-model MODEL_ARGS="-v Ring".
 MODEL_ARGS ?=
+# How long each parser is fuzzed, and where inputs are kept that reach something new.
+SECONDS ?= 60
+FUZZ_CORPUS ?= .build-fuzz/corpus
 # The suites that run under a sanitizer: a regular expression over their names.
 SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics)Tests
 
@@ -23,7 +26,7 @@ SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources Benchmarks -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
-        test-tsan test-asan test-model test-rdma lint format \
+        test-tsan test-asan test-model fuzz test-rdma lint format \
         kernels kernels-nvidia test-isa clean distclean
 
 help: ## Show this list.
@@ -87,6 +90,10 @@ test-model: ## Verify the models of the protocol in Tests/Models with spin.
 	@scripts/setup.sh models
 	@scripts/check-models.py $(MODEL_ARGS)
 
+fuzz: setup ## Feed made-up bytes to whatever is parsed from outside, SECONDS for each parser.
+	MORI_EP_FUZZ=1 $(SWIFT) build --sanitize fuzzer --scratch-path .build-fuzz --product mori-ep-fuzz
+	@scripts/fuzz.sh $(SECONDS) $(FUZZ_CORPUS)
+
 test-rdma: ## Run ranks on two virtual machines over real RDMA verbs; skipped without qemu.
 	@Tests/Lab/run.sh
 
@@ -111,7 +118,7 @@ test-isa: kernels ## Check the machine code of the AMD kernels; its table is doc
 	@scripts/check-isa.py
 
 clean: ## Remove what was built.
-	rm -rf .build .build-examples .build-tsan .build-asan
+	rm -rf .build .build-examples .build-tsan .build-asan .build-fuzz
 
 distclean: clean ## Remove downloaded tools as well.
 	rm -rf .cache
