@@ -16,6 +16,10 @@ PLOTS ?= .build/measured
 PYTHON ?= /usr/bin/python3
 # Words that choose variants of models: make test-model MODEL_ARGS="-v Ring".
 MODEL_ARGS ?=
+# How long worlds come and go, which come, and how many operators.
+SOAK_SECONDS ?= 3600
+SOAK_SEED ?= 1
+LIFETIMES ?= 10000
 # How long each parser is fuzzed, and where inputs are kept that reach something new.
 SECONDS ?= 60
 FUZZ_CORPUS ?= .build-fuzz/corpus
@@ -26,7 +30,7 @@ SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources Benchmarks -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
-        test-tsan test-asan test-model fuzz test-rdma lint format \
+        test-tsan test-asan test-model test-soak fuzz test-rdma lint format \
         kernels kernels-nvidia test-isa clean distclean
 
 help: ## Show this list.
@@ -89,6 +93,11 @@ test-asan: setup ## Run the suites that match SANITIZED under AddressSanitizer.
 test-model: ## Verify the models of the protocol in Tests/Models with spin.
 	@scripts/setup.sh models
 	@scripts/check-models.py $(MODEL_ARGS)
+
+# An hour, unless: make test-soak SOAK_SECONDS=600 SOAK_SEED=7 LIFETIMES=1000.
+test-soak: setup ## Worlds that come and go beside one that stays, and operators that do; nothing may grow.
+	TEST_SOAK_SECONDS=$(SOAK_SECONDS) TEST_SEED=$(SOAK_SEED) TEST_LIFETIMES=$(LIFETIMES) \
+	    $(SWIFT) test --filter SoakTests
 
 fuzz: setup ## Feed made-up bytes to whatever is parsed from outside, SECONDS for each parser.
 	MORI_EP_FUZZ=1 $(SWIFT) build --sanitize fuzzer --scratch-path .build-fuzz --product mori-ep-fuzz

@@ -155,7 +155,8 @@ struct ConfigurationSpace: Sendable, CustomStringConvertible {
         }
     }
 
-    private static func drawRound(
+    /// Draws a round of a configuration.
+    static func drawRound(
         _ dice: inout Dice, ranks: Int, most: Int, _ config: EPDispatchCombineConfig
     ) -> Round {
         let patterns: [RoutingPattern] = [
