@@ -14,6 +14,15 @@ SCALING_ARGS ?=
 PLOTS ?= .build/measured
 # Debian's Python, which has Debian's PyTorch and matplotlib.
 PYTHON ?= /usr/bin/python3
+# Words that choose variants of models: make test-model MODEL_ARGS="-v Ring".
+MODEL_ARGS ?=
+# How long worlds come and go, which come, and how many operators.
+SOAK_SECONDS ?= 3600
+SOAK_SEED ?= 1
+LIFETIMES ?= 10000
+# How long each parser is fuzzed, and where inputs are kept that reach something new.
+SECONDS ?= 60
+FUZZ_CORPUS ?= .build-fuzz/corpus
 # The suites that run under a sanitizer: a regular expression over their names.
 SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics|Recovery|Deadline|Close)Tests
 
@@ -25,7 +34,8 @@ SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources Benchmarks -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
-        test-tsan test-asan test-mutants test-races test-faults test-rdma lint format \
+        test-tsan test-asan test-mutants test-races test-faults test-model test-soak fuzz \
+        test-rdma lint format \
         kernels kernels-nvidia test-isa clean distclean
 
 help: ## Show this list.
@@ -101,6 +111,20 @@ test-races: setup ## Hold every access of symmetric memory against all others, b
 test-faults: setup ## Run seeded schedules of faults, SCHEDULES of them from SEED on.
 	SCHEDULES=$(SCHEDULES) SEED=$(SEED) $(CHECKED_TEST) --filter 'CheckedTests.(FaultTests|AllocationTests)'
 
+# Searches the whole state space of each, so that what it says holds for every interleaving.
+test-model: ## Verify the models of the protocol in Tests/Models with spin.
+	@scripts/setup.sh models
+	@scripts/check-models.py $(MODEL_ARGS)
+
+# An hour, unless: make test-soak SOAK_SECONDS=600 SOAK_SEED=7 LIFETIMES=1000.
+test-soak: setup ## Worlds that come and go beside one that stays, and operators that do; nothing may grow.
+	TEST_SOAK_SECONDS=$(SOAK_SECONDS) TEST_SEED=$(SOAK_SEED) TEST_LIFETIMES=$(LIFETIMES) \
+	    $(SWIFT) test --filter SoakTests
+
+fuzz: setup ## Feed made-up bytes to whatever is parsed from outside, SECONDS for each parser.
+	MORI_EP_FUZZ=1 $(SWIFT) build --sanitize fuzzer --scratch-path .build-fuzz --product mori-ep-fuzz
+	@scripts/fuzz.sh $(SECONDS) $(FUZZ_CORPUS)
+
 test-rdma: ## Run ranks on two virtual machines over real RDMA verbs; skipped without qemu.
 	@Tests/Lab/run.sh
 
@@ -125,7 +149,7 @@ test-isa: kernels ## Check the machine code of the AMD kernels; its table is doc
 	@scripts/check-isa.py
 
 clean: ## Remove what was built.
-	rm -rf .build .build-examples .build-tsan .build-asan .build-checked
+	rm -rf .build .build-examples .build-tsan .build-asan .build-checked .build-fuzz
 
 distclean: clean ## Remove downloaded tools as well.
 	rm -rf .cache

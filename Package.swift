@@ -174,6 +174,22 @@ let package = Package(
     cxxLanguageStandard: .cxx20
 )
 
+// `make fuzz`: its main function is libFuzzer's, which only a build with that sanitizer links.
+if Context.environment["MORI_EP_FUZZ"] != nil {
+    package.targets += [
+        .executableTarget(
+            name: "mori-ep-fuzz",
+            dependencies: [
+                "MoriDevice", "MoriEP", "MoriShmem",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+            ],
+            path: "Tests/Fuzz/Program",
+            swiftSettings: .strict)
+    ]
+}
+
 extension [SwiftSetting] {
     /// Swift 6 mode with strict memory safety and the upcoming features that change meaning.
     static var strict: [SwiftSetting] {

@@ -8,6 +8,7 @@
 #   scripts/setup.sh instructions
 #                               what bench-instructions counts with: valgrind
 #   scripts/setup.sh peers      what bench-peers measures beside us: Open MPI, PyTorch; matplotlib
+#   scripts/setup.sh models     spin and a C compiler for what it generates
 #   scripts/setup.sh rdma-lab   what test-rdma's virtual machines are made of: qemu, Debian's kernel
 #
 # Swift and git are expected to be there. Several arguments may be given.
@@ -104,6 +105,14 @@ want_peers() {
     want python3-numpy
     want python3-torch
     want python3-matplotlib
+}
+
+want_models() {
+    want make
+    want python3
+    want spin
+    if ! have cc && ! have gcc && ! have clang; then want gcc; fi
+    want libc6-dev
 }
 
 want_rdma_lab() {
@@ -213,8 +222,8 @@ parts=("$@")
 if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
-        build | kernels | nvidia | lint | instructions | peers | rdma-lab) "want_${part//-/_}" ;;
-        *) fail "unknown part '$part'; known are build, kernels, nvidia, lint, instructions, peers and rdma-lab" ;;
+        build | kernels | nvidia | lint | models | instructions | peers | rdma-lab) "want_${part//-/_}" ;;
+        *) fail "unknown part '$part'; known are build, kernels, nvidia, lint, models, instructions, peers and rdma-lab" ;;
     esac
 done
 

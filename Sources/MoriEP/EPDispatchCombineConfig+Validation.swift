@@ -37,7 +37,8 @@ extension EPDispatchCombineConfig {
     private func validateQuantization() throws(MoriError) {
         let blocks = [32, 64, 128, 256]
         guard blocks.contains(quantizationBlock) else {
-            let nearest = blocks.min { abs($0 - quantizationBlock) < abs($1 - quantizationBlock) }
+            let asked = min(max(quantizationBlock, 0), 512)
+            let nearest = blocks.min { abs($0 - asked) < abs($1 - asked) }
             throw MoriError(
                 .invalidConfiguration,
                 "quantizationBlock is \(quantizationBlock); legal are 32, 64, 128 and 256, nearest"

@@ -64,7 +64,8 @@ public enum ReceiveOverflow: String, Hashable, Sendable, Codable, CaseIterable,
     /// Rows without room are left out of their sources' sums, and counted (`droppedTokenCount`).
     /// Where the order of reception is fixed, they are the last ones.
     case drop
-    /// The round is void on every rank, with an error that says how much room was needed.
+    /// The round is void, with an error that says how much room was needed: on every rank, at the
+    /// latest in its next round where it needed nothing of the full one.
     case fail
 
     /// The name in messages.

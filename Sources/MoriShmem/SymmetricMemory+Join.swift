@@ -45,7 +45,9 @@ extension SymmetricMemory {
         try check(worldSize: launched.worldSize)
         let device = try choose(device, environment, localRank: launched.localRank)
         let bootstrap = try await TCPBootstrap.join(
-            launched.parameters(timeout: environment.bootstrapTimeout), logger: logger)
+            launched.parameters(
+                timeout: environment.bootstrapTimeout, interface: environment.socketInterface),
+            logger: logger)
         let settings = Settings(
             device: device, localRank: launched.localRank,
             localWorldSize: launched.localWorldSize,

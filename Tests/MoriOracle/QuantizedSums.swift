@@ -48,10 +48,14 @@ extension Oracle {
     ///
     /// Without nodes every rank's row does. With nodes each other node's sum does, from fp32; the own
     /// node's is rounded to the combined type as ever.
-    public func combinedRow(rank: Int, token: Int, through wire: QuantizedWire) -> [Float] {
+    ///
+    /// - Parameter destinations: The ranks whose rows came, ascending; nil: all that it went to.
+    public func combinedRow(
+        rank: Int, token: Int, through wire: QuantizedWire, from destinations: [Int]? = nil
+    ) -> [Float] {
         let experts = workload.expertRow(rank: rank, token: token)
         let weights = workload.weightRow(rank: rank, token: token)
-        let ranks = destinations(rank: rank, token: token)
+        let ranks = destinations ?? self.destinations(rank: rank, token: token)
         let row = workload.tokenRow(rank: rank, token: token).map(round)
         let terms = ranks.map { receiver -> [Float] in
             let factor = rankFactor(receiver, experts: experts, weights: weights)

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import MoriDevice
 import MoriTestSupport
 import NIOCore
@@ -194,6 +195,39 @@ struct BootstrapTCPTests {
         await close(try await tcpWorld(size: 2, at: place))
         place.secret = Array("a long random text".utf8)
         await close(try await tcpWorld(size: 2, at: place))
+    }
+
+    @Test func theStoreListensOnTheChosenInterfaceOnly() async throws {
+        var place = launcher(isLocal: false)
+        place.secret = Array("a long random text".utf8)
+        // The control: without a choice it listens everywhere.
+        let everywhere = try await tcpWorld(size: 2, at: place)
+        #expect(try listeners(at: place) == ["00000000"])
+        await close(everywhere)
+        place = launcher(isLocal: false, secret: "a long random text")
+        place.interface = "lo"
+        let chosen = try await tcpWorld(size: 2, at: place)
+        #expect(try listeners(at: place) == ["0100007F"])
+        await close(chosen)
+        place.interface = "no-such-interface"
+        let refused = await join([member(0, of: 1, at: place)])
+        #expect(throws: MoriError.self) { try refused[0].get() }
+        guard case .failure(let error) = refused[0] else { return }
+        #expect(error.code == .invalidConfiguration && error.message.contains("there are: "))
+    }
+
+    /// The addresses, as the kernel writes them, that this host listens on at a launcher's ports.
+    private func listeners(at place: Launcher) throws -> Set<String> {
+        let table = try String(contentsOfFile: "/proc/net/tcp", encoding: .utf8)
+        var found: Set<String> = []
+        for line in table.split(separator: "\n").dropFirst() {
+            let fields = line.split(separator: " ")
+            let local = fields[1].split(separator: ":")
+            // State 0A is LISTEN.
+            guard fields[3] == "0A", let port = Int(local[1], radix: 16) else { continue }
+            if (place.port..<place.port + 4).contains(port) { found.insert(String(local[0])) }
+        }
+        return found
     }
 
     @Test func twentyFourRanksJoin() async throws {

@@ -204,6 +204,7 @@ struct EnvironmentTests {
         let bad = [
             "", "a,", ",a", "a,,b", "n[1", "n1]", "n[]", "n[1-]", "n[3-1]", "n[a-b]", "n[1-2-3]",
             "n[[1]]", "n[1,]", "n[0-99999999]", "n[0-65535],m", "n[99999999999999999999]",
+            "n" + String(repeating: "[1]", count: 40_000),
         ]
         for text in bad { #expect(SlurmList.hosts(text) == nil, "\(text)") }
         #expect(SlurmList.counts("2(x3),1") == [2, 2, 2, 1])

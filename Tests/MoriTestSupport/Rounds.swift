@@ -93,7 +93,7 @@ public func checkCombine<Element: TokenElement, Combined: TokenElement>(
 /// Overwrites every row that a rank can receive, but for the weights, which combine may be given.
 ///
 /// The rows are the caller's until the round is combined or discarded.
-private func poison(_ received: borrowing DispatchOutput, on stream: DeviceStream) throws {
+public func poison(_ received: borrowing DispatchOutput, on stream: DeviceStream) throws {
     for tensor in [received.tokens, received.scales, received.indices] {
         try tensor?.fill(with: 0xFF, on: stream)
     }

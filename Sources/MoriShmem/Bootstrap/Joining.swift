@@ -43,7 +43,7 @@ final class Joining: Sendable {
     /// Hosts the store on rank 0, connects, and waits until all ranks are there.
     func run() async throws(MoriError) -> Connections {
         guard parameters.rank < parameters.worldSize else { throw await rankOutOfRange() }
-        guard parameters.rank == 0 else { return try await connect(to: storePlace, server: nil) }
+        guard parameters.rank == 0 else { return try await connect(to: storePlace(), server: nil) }
         let server = try await host()
         opened.withLock { $0.server = server }
         // Nobody else would notice a second rank 0: it has a store of its own, on another port.
@@ -91,15 +91,33 @@ final class Joining: Sendable {
     // MARK: Places
 
     /// Where ranks other than 0 look for the store.
-    private var storePlace: StoreConnector.Place {
+    private func storePlace() async -> StoreConnector.Place {
         switch parameters.meetingPoint {
         case .launcher(let launcher):
-            .init(
-                host: launcher.isLocal ? IPAddress.loopback.description : launcher.address,
-                ports: launcher.ports, isExact: false)
+            let host = launcher.isLocal ? IPAddress.loopback.description : await host(of: launcher)
+            return .init(host: host, ports: launcher.ports, isExact: false)
         case .uniqueID(let id):
-            .init(host: id.address.description, ports: [id.port], isExact: true)
+            return .init(host: id.address.description, ports: [id.port], isExact: true)
         }
+    }
+
+    /// Where a launcher's rank 0 is; on its own host the master's name may mean loopback, where a store
+    /// that keeps to one interface does not listen.
+    private func host(of launcher: TCPBootstrap.Parameters.Launcher) async -> String {
+        guard launcher.interface != nil else { return launcher.address }
+        let found = await addresses(of: launcher.address)
+        guard !found.isEmpty, found.allSatisfy(\.isLoopback),
+            let own = try? Self.address(of: launcher)
+        else { return launcher.address }
+        return own.description
+    }
+
+    /// The address of the interface that a launcher's world keeps to; nil where it keeps to none.
+    private static func address(
+        of launcher: TCPBootstrap.Parameters.Launcher
+    ) throws(MoriError) -> IPAddress? {
+        guard let interface = launcher.interface else { return nil }
+        return try NetworkInterface.address(of: interface, among: NetworkInterface.all())
     }
 
     /// Where rank 0 finds its own store.
@@ -127,7 +145,7 @@ final class Joining: Sendable {
         }
     }
 
-    private func listening() async -> StoreServer.Listening {
+    private func listening() async throws(MoriError) -> StoreServer.Listening {
         switch parameters.meetingPoint {
         case .uniqueID(let id):
             let socket = BoundSocket.kept.withLock { $0.removeValue(forKey: id) }
@@ -135,6 +153,9 @@ final class Joining: Sendable {
             return .firstFree(of: [id.port], address: id.address)
         case .launcher(let launcher):
             if launcher.isLocal { return .firstFree(of: launcher.ports, address: .loopback) }
+            if let address = try Self.address(of: launcher) {
+                return .firstFree(of: launcher.ports, address: address)
+            }
             let own = await addresses(of: launcher.address)
             let isIPv6 = !own.isEmpty && own.allSatisfy { $0.bytes.count == 16 }
             return .firstFree(of: launcher.ports, address: isIPv6 ? .anyIPv6 : .anyIPv4)
@@ -191,7 +212,8 @@ final class Joining: Sendable {
         var channel: (any Channel)?
         var reason: MoriError?
         do throws(MoriError) {
-            channel = try await connector(inbox).connect(to: place ?? storePlace, until: end)
+            let target = if let place { place } else { await storePlace() }
+            channel = try await connector(inbox).connect(to: target, until: end)
             // The rightful rank may come after this one; then both are told.
             try await inbox.awaitWorld(timeout: end - .now) { _ in }
         } catch {

@@ -195,11 +195,14 @@ extension TCPBootstrap {
             /// The launcher's name for the job, the same on all ranks; keeps two jobs with one port
             /// apart.
             package var job: String
+            /// The interface that rank 0 listens on alone; nil: a world of several hosts is listened
+            /// for on all of them.
+            package var interface: String?
 
             /// Creates the description of a launcher's world.
             package init(
                 address: String, port: Int, isLocal: Bool, hosts: [String]? = nil,
-                secret: [UInt8] = [], job: String = ""
+                secret: [UInt8] = [], job: String = "", interface: String? = nil
             ) {
                 self.address = address
                 self.port = port
@@ -207,6 +210,7 @@ extension TCPBootstrap {
                 self.hosts = hosts
                 self.secret = secret
                 self.job = job
+                self.interface = interface
             }
         }
 

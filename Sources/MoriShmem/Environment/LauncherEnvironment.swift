@@ -58,12 +58,16 @@ package struct LauncherEnvironment: Hashable, Sendable {
 
     /// How these ranks meet.
     ///
-    /// - Parameter timeout: How long joining may take.
+    /// - Parameters:
+    ///   - timeout: How long joining may take.
+    ///   - interface: The network interface that rank 0 listens on; nil: all.
     /// - Returns: What `TCPBootstrap.join` takes.
-    package func parameters(timeout: Duration) -> TCPBootstrap.Parameters {
+    package func parameters(
+        timeout: Duration, interface: String? = nil
+    ) -> TCPBootstrap.Parameters {
         let launcher = TCPBootstrap.Parameters.Launcher(
             address: masterAddress, port: masterPort, isLocal: localWorldSize == worldSize,
-            hosts: hosts, secret: secret ?? [], job: job)
+            hosts: hosts, secret: secret ?? [], job: job, interface: interface)
         return TCPBootstrap.Parameters(
             rank: rank, worldSize: worldSize, meetingPoint: .launcher(launcher), timeout: timeout)
     }

@@ -42,10 +42,11 @@ enum Settings {
         "what ranks of a launcher's world prove to each other")
     static let socketInterface = Setting<String>(
         "MORI_SOCKET_IFNAME", .text("an interface, like eth0"), default: "GLOO_SOCKET_IFNAME",
-        "the network interface of the bootstrap")
+        "the network interface that rank 0 listens on; MASTER_ADDR has to lead there")
     static let glooInterface = Setting<String>(
         "GLOO_SOCKET_IFNAME", .text("an interface, like eth0"),
-        default: "the first that is up and is not loopback",
+        default: "the first that is up and is not loopback for unique ids, all for launchers'"
+            + " worlds",
         "the same, as torch calls it")
     static let rdmaDevices = Setting<RDMADeviceList>(
         "MORI_RDMA_DEVICES",

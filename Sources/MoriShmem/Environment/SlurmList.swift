@@ -3,6 +3,9 @@ enum SlurmList {
     /// The most entries that a list may have, so that a typo does not fill the memory.
     private static let mostEntries = BootstrapLimit.worldSize
 
+    /// The most brackets that a name may have; each is a level of recursion.
+    private static let mostBrackets = 16
+
     /// Expands "node[01-03,7],other" into node01, node02, node03, node7, other.
     ///
     /// A name may have several brackets; numbers keep the zeros of the range's lower end.
@@ -12,6 +15,7 @@ enum SlurmList {
         guard let parts = split(text) else { return nil }
         var names: [String] = []
         for part in parts {
+            guard part.count(where: { $0 == "[" }) <= mostBrackets else { return nil }
             guard let expanded = expand(part[...]), names.count + expanded.count <= mostEntries
             else { return nil }
             names += expanded

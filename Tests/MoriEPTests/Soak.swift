@@ -1,0 +1,137 @@
+import FoundationEssentials
+import Glibc
+import MoriEP
+import MoriTestSupport
+
+/// Worlds that come and go beside one that stays, for as long as asked; everything is compared with the
+/// oracle.
+struct Soak: Sendable {
+    let seconds: Double
+    let firstSeed: UInt64
+
+    /// What happened.
+    struct Outcome: Sendable {
+        var worlds = 0
+        var rounds = 0
+        /// Resident bytes, about once a second.
+        var resident: [Int] = []
+    }
+
+    /// Runs until the time is over.
+    ///
+    /// - Throws: `Mismatch` for a wrong result, or where memory grew.
+    func run() async throws -> Outcome {
+        let end = ContinuousClock.now + .seconds(seconds)
+        let outcome = try await withThrowingTaskGroup(of: Outcome.self) { group in
+            group.addTask { try await drawnWorlds(until: end) }
+            group.addTask { try await lastingWorld(until: end) }
+            group.addTask {
+                var outcome = Outcome()
+                while ContinuousClock.now < end {
+                    outcome.resident.append(try Self.residentByteCount())
+                    try await Task.sleep(for: .seconds(1))
+                }
+                return outcome
+            }
+            var sum = Outcome()
+            for try await part in group {
+                sum.worlds += part.worlds
+                sum.rounds += part.rounds
+                sum.resident += part.resident
+            }
+            return sum
+        }
+        let quarter = outcome.resident.count / 4
+        let early = median(outcome.resident.dropFirst(quarter).prefix(quarter))
+        let late = median(outcome.resident.suffix(quarter))
+        guard late <= early + early / 10 + 32 << 20 else {
+            throw Mismatch("resident bytes grew from \(early) to \(late)")
+        }
+        return outcome
+    }
+
+    /// One world after the other, of any shape.
+    private func drawnWorlds(until end: ContinuousClock.Instant) async throws -> Outcome {
+        var outcome = Outcome()
+        var seed = firstSeed
+        while ContinuousClock.now < end {
+            let space = ConfigurationSpace(seed: seed)
+            do {
+                if try await space.check() == .worked {
+                    outcome.rounds += space.rounds.joined().count
+                }
+            } catch {
+                throw Mismatch("\(error)\n  TEST_CONFIGURATIONS=1 TEST_SEED=\(seed): \(space)")
+            }
+            outcome.worlds += 1
+            seed += 1
+        }
+        return outcome
+    }
+
+    /// Four ranks with three operators that live as long as the soak, in rounds of changing shapes.
+    private func lastingWorld(until end: ContinuousClock.Instant) async throws -> Outcome {
+        let ranks = 4
+        let worlds = try await SymmetricMemory.local(
+            worldSize: ranks, device: Device(.host), roundTimeout: Patience.healthy)
+        let kinds: [KernelType] = [.intraNode, .interNodeV1, .asyncLL]
+        let configs = kinds.map { kind in
+            var config = EPDispatchCombineConfig(
+                elementType: .bfloat16, hiddenDim: 256, maxInputTokensPerRank: 64,
+                expertsPerRank: 4, expertsPerToken: 4)
+            config.kernelType = kind
+            config.devicesPerNode = 2
+            if kind == .intraNode { config.devicesPerNode = ranks }
+            config.combineInput = .external
+            return config
+        }
+        let members = try await onEveryRank(of: worlds) { world in
+            var operators: [EPDispatchCombineOp] = []
+            for config in configs {
+                operators.append(try await EPDispatchCombineOp(config, in: world))
+            }
+            return (operators, try DeviceStream(on: world.device))
+        }.map { try $0.get() }
+        var outcome = Outcome()
+        outcome.worlds = 1
+        var dice = Dice(seed: firstSeed)
+        while ContinuousClock.now < end {
+            let runs = configs.map { config in
+                ConfigurationRun(
+                    ConfigurationSpace.drawRound(
+                        &dice, ranks: ranks, most: config.maxInputTokensPerRank, config), config,
+                    worldSize: ranks)
+            }
+            let records = runs.map { _ in ReceivedRecord() }
+            let results = await onEveryRank(of: worlds) { world in
+                let (operators, stream) = members[world.rank]
+                for (index, run) in runs.enumerated() {
+                    let received = try await run.dispatch(with: operators[index], on: stream)
+                    try await run.finish(
+                        received, slot: 0, records[index].round(0), with: operators[index],
+                        on: stream)
+                }
+            }
+            for result in results { try result.get() }
+            outcome.rounds += runs.count
+        }
+        let closed = await onEveryRank(of: worlds) { world in
+            for op in members[world.rank].0 { try await op.close() }
+            try await world.close()
+        }
+        for result in closed { try result.get() }
+        return outcome
+    }
+
+    private func median(_ values: ArraySlice<Int>) -> Int {
+        let sorted = values.sorted()
+        return sorted.isEmpty ? 0 : sorted[sorted.count / 2]
+    }
+
+    /// What the process has of physical memory.
+    static func residentByteCount() throws -> Int {
+        let text = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8)
+        let pages = text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        return pages * sysconf(Int32(_SC_PAGESIZE))
+    }
+}
