@@ -99,7 +99,7 @@ public final class SymmetricMemory: Sendable {
         try await Self.checkAgreement(
             on: [("device", settings.device.kind.rawValue)], about: "this world",
             over: bootstrap, timeout: settings.environment.bootstrapTimeout)
-        hostAbort = try DeviceBuffer(byteCount: 8, kind: .pinned, on: settings.device)
+        hostAbort = try DeviceBuffer(zeroedPinnedByteCount: 8, on: settings.device)
         abortWords = try await heap.allocate(
             byteCount: 8 * bootstrap.worldSize, for: "the world's abort words")
         try await heap.zero(abortWords, byteCount: 8 * bootstrap.worldSize)

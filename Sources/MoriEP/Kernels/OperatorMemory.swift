@@ -10,15 +10,13 @@ struct OperatorMemory {
     let local: DeviceBuffer
     let pinned: DeviceBuffer
 
-    /// Zeroes words, state and rings, and fills the tables of proxies and experts.
+    /// Zeroes words and state, and fills the tables of proxies and experts.
     ///
     /// Nothing else: buffers are touched when rows come.
     func initialize(
         _ nodes: OperatorShape, _ config: EPDispatchCombineConfig, in world: SymmetricMemory
     ) async throws(MoriError) {
         let stream = try DeviceStream(on: world.device)
-        unsafe UnsafeMutableRawPointer(bitPattern: pinned.address)?
-            .initializeMemory(as: UInt8.self, repeating: 0, count: pinned.byteCount)
         let tails = Int(layout.local_bytes - layout.ring_tails)
         if tails > 0 {
             try stream.fill(local.address + UInt(layout.ring_tails), with: 0, byteCount: tails)
