@@ -31,12 +31,12 @@ SCHEDULES ?= 1000
 SEED ?= 1
 
 SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
-CXX_FILES = $(shell find Kernels Sources Benchmarks -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
+CXX_FILES = $(shell find Kernels Sources Benchmarks Tests/Emulator Tests/Primitives -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
         test-tsan test-asan test-mutants test-races test-faults test-model test-soak fuzz \
-        test-rdma lint format \
-        kernels kernels-nvidia test-isa clean distclean
+        test-rdma lint format kernels kernels-nvidia test-isa emulator test-emulated \
+        hardware-check clean distclean
 
 help: ## Show this list.
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' \
@@ -147,6 +147,18 @@ kernels-nvidia: ## Build .build/kernels/libmoriep_nvidia.so.
 
 test-isa: kernels ## Check the machine code of the AMD kernels; its table is docs/kernels-isa.md.
 	@scripts/check-isa.py
+
+# The emulator wants to know what instructions do: from a checkout of tinygrad, by TINYGRAD.
+emulator: kernels ## Build the emulated device's library; with TINYGRAD also what it executes by.
+	@$(if $(TINYGRAD),scripts/setup.sh emulator)
+	@Tests/Emulator/build.sh $(if $(TINYGRAD),translate,)
+
+# Primitives first: what they get wrong, nothing above them gets right.
+test-emulated: setup emulator ## Execute the AMD kernels' gfx942 code and compare with the oracle.
+	@Tests/Emulator/test.sh $(TEST_ARGS)
+
+hardware-check: setup ## On a machine with GPUs and NICs: all that could not be run without them.
+	@scripts/hardware-check.sh
 
 clean: ## Remove what was built.
 	rm -rf .build .build-examples .build-tsan .build-asan .build-checked .build-fuzz

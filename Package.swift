@@ -119,7 +119,7 @@ let package = Package(
         .target(name: "MoriOracle", path: "Tests/MoriOracle", swiftSettings: .strict),
         .target(
             name: "MoriTestSupport",
-            dependencies: ["CHIP", "MoriEP", "MoriOracle"],
+            dependencies: ["CHIP", "CStandin", "MoriDevice", "MoriEP", "MoriOracle"],
             path: "Tests/MoriTestSupport",
             swiftSettings: .strict),
         // What runs inside the virtual machines of `make test-rdma`.
@@ -132,10 +132,20 @@ let package = Package(
             ],
             path: "Tests/Lab/Program",
             swiftSettings: .strict),
+        // The primitives of the kernel language, alone: the host device's.
+        .target(
+            name: "CPrimitives",
+            dependencies: ["MoriHostKernels"],
+            path: "Tests/Primitives",
+            exclude: ["GPU"],
+            cxxSettings: [
+                .headerSearchPath("."), .headerSearchPath("../../Kernels"),
+                .headerSearchPath("../../Sources/CHIP"),
+            ]),
         .testTarget(
             name: "MoriDeviceTests",
             dependencies: [
-                "CDLPack", "CHIP", "MoriDevice", "MoriHostKernels", "MoriOracle",
+                "CDLPack", "CHIP", "CPrimitives", "MoriDevice", "MoriHostKernels", "MoriOracle",
                 "MoriTestSupport",
             ],
             swiftSettings: .strict),
@@ -165,6 +175,15 @@ let package = Package(
             name: "MoriCheckedTests",
             dependencies: [
                 "CHIP", "MoriDevice", "MoriEP", "MoriHostKernels", "MoriOracle", "MoriShmem",
+                "MoriTestSupport",
+            ],
+            swiftSettings: .strict),
+        // The AMD kernels' machine code and the runtime around it, without a GPU: `make test-emulated`.
+        .systemLibrary(name: "CStandin", path: "Tests/Emulator/HIP/include"),
+        .testTarget(
+            name: "MoriEmulatedTests",
+            dependencies: [
+                "CHIP", "CPrimitives", "MoriDevice", "MoriEP", "MoriOracle", "MoriShmem",
                 "MoriTestSupport",
             ],
             swiftSettings: .strict),

@@ -3,6 +3,8 @@
 #
 #   scripts/build-kernels.sh amd      .build/kernels/libmoriep_amd.so
 #   scripts/build-kernels.sh nvidia   .build/kernels/libmoriep_nvidia.so
+#   scripts/build-kernels.sh amd|nvidia primitives   beside it, what PrimitiveTests run on the GPU:
+#                                     .build/kernels/libprimitives_amd.so or _nvidia.so
 #
 # AMD: $ROCM_PATH/bin/hipcc where there is one; else clang with the distribution's HIP headers, the
 # device libraries completed by rocm-bitcode.sh; else the distribution's hipcc. All GPUs of
@@ -126,7 +128,8 @@ build_amd() {
     commands+=("$(quoted "${compiler[@]}" -x hip "${offload[@]}" ${device[@]+"${device[@]}"} \
         "${common[@]}" -c Kernels/Runtime/GPU/Kernels.cpp -o "$objects/Kernels.o")")
     for source in "${host_sources[@]}"; do
-        commands+=("$(quoted "${host[@]}" -D__HIP_PLATFORM_AMD__ "${common[@]}" \
+        commands+=("$(quoted "${host[@]}" -D__HIP_PLATFORM_AMD__ \
+            "-DMORI_EP_ARCHITECTURES=\"${architectures[*]}\"" "${common[@]}" \
             -c "$source" -o "$objects/$(basename "$source" .cpp).o")")
     done
     # Debian's hipcc asks for the GPUs that are there and prints that there are none.
@@ -163,7 +166,7 @@ build_nvidia() {
     commands+=("$(quoted "$nvcc" -x cu -arch=sm_90 -fmad=false "${common[@]}" \
         -c Kernels/Runtime/GPU/Kernels.cpp -o "$objects/Kernels.o")")
     for source in "${host_sources[@]}"; do
-        commands+=("$(quoted "$nvcc" -x c++ "${common[@]}" \
+        commands+=("$(quoted "$nvcc" -x c++ '-DMORI_EP_ARCHITECTURES="sm_90"' "${common[@]}" \
             -c "$source" -o "$objects/$(basename "$source" .cpp).o")")
     done
     run_parallel "${commands[@]}"
@@ -174,13 +177,31 @@ build_nvidia() {
     printf '%s\n' "$nvcc" >"$objects/configuration"
 }
 
+# The primitives alone, for tests on the GPU.
+build_primitives() {
+    local source=Tests/Primitives/GPU/Primitives.cpp into="$output/libprimitives_$backend.so" offload
+    flags+=(-ITests/Primitives)
+    if [[ "$backend" == amd ]]; then
+        probe_architectures
+        offload=("${architectures[@]/#/--offload-arch=}")
+        "${compiler[@]}" -x hip "${offload[@]}" ${device[@]+"${device[@]}"} "${flags[@]}" \
+            -ffp-contract=off -fPIC -c "$source" -o "$objects/primitives.object"
+        "${compiler[@]}" -shared "$objects/primitives.object" ${link[@]+"${link[@]}"} -o "$into"
+    else
+        "$nvcc" -x cu -arch=sm_90 -fmad=false "${flags[@]}" -Xcompiler -fPIC,-ffp-contract=off \
+            -shared "$source" -o "$into"
+    fi
+    say "$into"
+}
+
 case "$backend" in
     amd | nvidia) ;;
     *)
-        echo "usage: $0 amd|nvidia" >&2
+        echo "usage: $0 amd|nvidia [primitives]" >&2
         exit 2
         ;;
 esac
 mkdir -p "$objects"
 if [[ "$backend" == amd ]]; then build_amd; else build_nvidia; fi
 say "$library"
+if [[ "${2:-}" == primitives ]]; then build_primitives; fi

@@ -4,6 +4,7 @@
 #   scripts/setup.sh            build, test and bench: RDMA and NUMA headers, a C++ standard library
 #   scripts/setup.sh kernels    the same for the AMD kernels: HIP's headers, clang, LLVM's tools
 #   scripts/setup.sh nvidia     the same for the NVIDIA kernels: nvcc from Python wheels
+#   scripts/setup.sh emulator   for test-emulated: the same as kernels, and what reads code objects
 #   scripts/setup.sh lint       the formatter of the C and C++ files, at the pinned version
 #   scripts/setup.sh instructions
 #                               what bench-instructions counts with: valgrind
@@ -83,6 +84,12 @@ want_nvidia() {
     if [[ -x "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc" ]]; then return; fi
     if ! have g++; then want g++; fi
     if ! python3 -m pip --version >/dev/null 2>&1; then want python3-pip; fi
+}
+
+want_emulator() {
+    want_kernels
+    want python3-msgpack
+    want python3-numpy
 }
 
 want_lint() {
@@ -222,8 +229,13 @@ parts=("$@")
 if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
-        build | kernels | nvidia | lint | models | instructions | peers | rdma-lab) "want_${part//-/_}" ;;
-        *) fail "unknown part '$part'; known are build, kernels, nvidia, lint, models, instructions, peers and rdma-lab" ;;
+        build | kernels | nvidia | emulator | lint | models | instructions | peers | rdma-lab)
+            "want_${part//-/_}"
+            ;;
+        *)
+            fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, models," \
+                "instructions, peers and rdma-lab"
+            ;;
     esac
 done
 

@@ -39,7 +39,7 @@ struct BenchCommand: AsyncParsableCommand {
     @Option(help: "What the ranks are, process or thread. (default: process)")
     var world: WorldKind = .process
 
-    @Option(help: "auto, host, amd or nvidia. (default: MORI_EP_DEVICE, else auto)")
+    @Option(help: "auto, host, amd, nvidia or emulated. (default: MORI_EP_DEVICE, else auto)")
     var device: DeviceChoice?
 
     @Option(help: "Tokens of each rank, 0 or more.")

@@ -16,6 +16,7 @@ enum DeviceChoice: String, Sendable, CaseIterable, ExpressibleByArgument {
     case host
     case amd
     case nvidia
+    case emulated
 }
 
 /// How options are read.

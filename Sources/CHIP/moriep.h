@@ -40,6 +40,7 @@ typedef enum moriep_device_kind {
     MORIEP_DEVICE_HOST = 0,
     MORIEP_DEVICE_AMD = 1,
     MORIEP_DEVICE_NVIDIA = 2,
+    MORIEP_DEVICE_EMULATED = 3,  ///< AMD's code, run by the emulator of the tests
 } moriep_device_kind;
 
 typedef enum moriep_memory_kind {

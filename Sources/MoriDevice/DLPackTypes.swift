@@ -102,7 +102,7 @@ struct DLPackDevice: Hashable, CustomStringConvertible {
     /// Where a device of ours is; the host is always number 0.
     init(_ kind: Device.Kind, ordinal: Int) {
         switch kind {
-        case .host: (type, self.ordinal) = (kDLCPU.rawValue, 0)
+        case .host, .emulated: (type, self.ordinal) = (kDLCPU.rawValue, 0)
         case .amd: (type, self.ordinal) = (kDLROCM.rawValue, ordinal)
         case .nvidia: (type, self.ordinal) = (kDLCUDA.rawValue, ordinal)
         }

@@ -10,8 +10,11 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
         case amd
         /// An NVIDIA GPU, through `libmoriep_nvidia.so`.
         case nvidia
+        /// The code of the AMD kernels, executed on the host by the emulator of this package's
+        /// tests, through `libmoriep_emulated.so`.
+        case emulated
 
-        /// "host", "amd" or "nvidia".
+        /// "host", "amd", "nvidia" or "emulated".
         public var description: String { rawValue }
     }
 
@@ -25,6 +28,8 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
         case amd
         /// NVIDIA GPUs.
         case nvidia
+        /// The emulator.
+        case emulated
 
         /// The kind; nil for `auto`.
         var kind: Kind? { Kind(rawValue: rawValue) }
@@ -74,8 +79,8 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
         self.library = library
     }
 
-    /// The device that `MORI_EP_DEVICE` asks for (`auto`, `host`, `amd`, `nvidia`); `auto`, the
-    /// default, takes a GPU if one answers.
+    /// The device that `MORI_EP_DEVICE` asks for (`auto`, `host`, `amd`, `nvidia`,
+    /// `emulated`); `auto`, the default, takes a GPU if one answers.
     ///
     /// Ranks of one node take the device of their local rank, and share devices round-robin when
     /// there are fewer.
@@ -86,7 +91,8 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
         guard let choice = Choice(rawValue: wish.isEmpty ? "auto" : wish) else {
             throw MoriError(
                 .invalidConfiguration,
-                "MORI_EP_DEVICE is \"\(wish)\"; legal are auto, host, amd and nvidia")
+                "MORI_EP_DEVICE is \"\(wish)\"; legal are auto, host, amd, nvidia and"
+                    + " emulated")
         }
         return try selected(choice, localRank: localRank)
     }

@@ -50,6 +50,16 @@ public final class DeviceBuffer: Sendable {
         self.address = UInt(address)
     }
 
+    /// Allocates pinned memory for words that the host and its device tell each other: it is zero, as
+    /// no runtime promises of what it gives.
+    package convenience init(zeroedPinnedByteCount byteCount: Int, on device: Device)
+        throws(MoriError)
+    {
+        try self.init(byteCount: byteCount, kind: .pinned, on: device)
+        unsafe UnsafeMutableRawPointer(bitPattern: address)?
+            .initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    }
+
     deinit {
         let memory = OwnedMemory(device: device, kind: kind, address: address)
         // Enqueued work may still use it: then it goes when that is done.

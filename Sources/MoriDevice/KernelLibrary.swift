@@ -71,10 +71,21 @@ package final class KernelLibrary: Sendable {
     }
 
     private static func open(_ kind: Device.Kind) throws(MoriError) -> KernelLibrary {
+        try open(
+            kind,
+            at: candidates(
+                kind, environment: ProcessVariables.all, executable: ProcessVariables.executable))
+    }
+
+    /// Opens the first library of these paths that there is.
+    ///
+    /// - Throws: `noDevice` with every path tried and the loader's words; `unsupported` for a library
+    ///   of another version, with both versions.
+    package static func open(
+        _ kind: Device.Kind, at paths: [String]
+    ) throws(MoriError) -> KernelLibrary {
         var tried: [String] = []
-        for path in candidates(
-            kind, environment: ProcessVariables.all, executable: ProcessVariables.executable)
-        {
+        for path in paths {
             guard let handle = unsafe dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
                 tried.append("\(path) (\(loaderMessage()))")
                 continue
@@ -86,8 +97,12 @@ package final class KernelLibrary: Sendable {
             typealias GetAPI = @convention(c) (UInt32) -> UnsafePointer<moriep_device_api>?
             let getAPI = unsafe unsafeBitCast(symbol, to: GetAPI.self)
             guard let table = unsafe getAPI(UInt32(MORIEP_API_VERSION)) else {
-                tried.append("\(path) (not of version \(MORIEP_API_VERSION))")
-                continue
+                let other = (0...UInt32(64)).first { unsafe getAPI($0) != nil }
+                throw MoriError(
+                    .unsupported,
+                    "\(path) has version \(other.map(String.init) ?? "unknown") of the interface to"
+                        + " kernels, and this program is of version \(MORIEP_API_VERSION): build both"
+                        + " from one checkout, the library with `make \(target(kind))`")
             }
             unsafe try check(table, path: path)
             return unsafe KernelLibrary(kind: kind, path: path, table: table)
@@ -95,8 +110,17 @@ package final class KernelLibrary: Sendable {
         throw MoriError(
             .noDevice,
             "no library for \(kind) devices could be opened; tried \(tried.joined(separator: ", "))."
-                + " Build it with `make \(kind == .amd ? "kernels" : "kernels-nvidia")`, or name it"
-                + " in MORI_EP_LIBRARY")
+                + " Build it with `make \(target(kind))`, or name it in MORI_EP_LIBRARY")
+    }
+
+    /// What builds the library of a kind.
+    private static func target(_ kind: Device.Kind) -> String {
+        switch kind {
+        case .host: "build"
+        case .amd: "kernels"
+        case .nvidia: "kernels-nvidia"
+        case .emulated: "emulator"
+        }
     }
 
     private static func loaderMessage() -> String {

@@ -46,7 +46,7 @@ package final class Networking: Sendable {
 
     static func proxySettings(_ device: Device) throws(MoriError) -> ProxySettings {
         var settings = ProxySettings()
-        settings.wakesProducers = try device.properties().memoryIsHostMemory
+        settings.wakesProducers = device.kind == .host
         return settings
     }
 }

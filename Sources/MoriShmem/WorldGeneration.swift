@@ -42,7 +42,7 @@ package final class WorldGeneration: Sendable {
         self.bootstrap = bootstrap
         self.heap = heap
         let worldSize = bootstrap.worldSize
-        hostAbort = try DeviceBuffer(byteCount: 8, kind: .pinned, on: heap.device)
+        hostAbort = try DeviceBuffer(zeroedPinnedByteCount: 8, on: heap.device)
         abortWords = try await heap.allocate(
             byteCount: 8 * worldSize, for: "the world's abort words")
         try await heap.zero(abortWords, byteCount: 8 * worldSize)

@@ -49,7 +49,7 @@ import Testing
             let error = try #require(throws: MoriError.self) { _ = try Device.selected() }
             #expect(error.code == .invalidConfiguration)
             #expect(error.message.contains("MORI_EP_DEVICE is \"\(wish)\""), "\(error)")
-            #expect(error.message.contains("auto, host, amd and nvidia"), "\(error)")
+            #expect(error.message.contains("auto, host, amd, nvidia and emulated"), "\(error)")
         }
     }
 

@@ -46,7 +46,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("MORI_EP_DEVICE", "gpu", "auto, host, amd, nvidia"),
+        ("MORI_EP_DEVICE", "gpu", "auto, host, amd, nvidia, emulated"),
         ("MORI_EP_LAUNCH_CONFIG_MODE", "auto", "MANUAL, AUTO"),
         ("MORI_EP_LAUNCH_CONFIG_MODE", "FAST", "MANUAL, AUTO"),
         ("MORI_DISABLE_TOPO", "yes", "0 or 1"),

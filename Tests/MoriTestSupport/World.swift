@@ -19,7 +19,7 @@ package func withLocalWorld<Success: Sendable>(
     _ body: @escaping @Sendable (SymmetricMemory) async throws -> Success
 ) async throws -> [Success] {
     let worlds = try await SymmetricMemory.local(
-        worldSize: worldSize, device: Device(.host), heapByteLimit: heapByteLimit,
+        worldSize: worldSize, device: TestDevice.selected(), heapByteLimit: heapByteLimit,
         roundTimeout: roundTimeout, fabric: fabric, environment: environment)
     let results = await onEveryRank(of: worlds) { world in
         let result = try await body(world)

@@ -41,13 +41,28 @@ using NativeGraph = GPU(Graph_t);
 using NativeGraphExec = GPU(GraphExec_t);
 using IPCHandle = GPU(IpcMemHandle_t);
 
+// The GPUs that there is code for; what builds the library says it.
+#if !defined(MORI_EP_ARCHITECTURES)
+#define MORI_EP_ARCHITECTURES "the GPUs that it was built for"
+#endif
+
 /// The status for an error of the runtime; its words and number become this thread's last message.
 moriep_status check(Error error, const char* call);
 
 #if defined(__HIP_PLATFORM_AMD__)
 
 using Properties = hipDeviceProp_t;
+/// The version that this was compiled with, as DriverGetVersion counts, and its major number.
+constexpr int kRuntimeVersion = HIP_VERSION;
+constexpr int kVersionsOfMajor = 10000000;
+#if defined(MORI_EMULATED)
+/// The same runtime over the stand-in of HIP and the emulator in Tests/Emulator.
+constexpr int32_t kKind = MORIEP_DEVICE_EMULATED;
+constexpr bool kMemoryIsHostMemory = true;
+#else
 constexpr int32_t kKind = MORIEP_DEVICE_AMD;
+constexpr bool kMemoryIsHostMemory = false;
+#endif
 
 constexpr Error kErrorOutOfMemory = hipErrorOutOfMemory;
 constexpr Error kErrorNotInitialized = hipErrorNotInitialized;
@@ -101,7 +116,10 @@ constexpr const char* kCallHost = "hipStreamAddCallback";
 #else
 
 using Properties = cudaDeviceProp;
+constexpr int kRuntimeVersion = CUDART_VERSION;
+constexpr int kVersionsOfMajor = 1000;
 constexpr int32_t kKind = MORIEP_DEVICE_NVIDIA;
+constexpr bool kMemoryIsHostMemory = false;
 
 constexpr Error kErrorOutOfMemory = cudaErrorMemoryAllocation;
 constexpr Error kErrorNotInitialized = cudaErrorInitializationError;

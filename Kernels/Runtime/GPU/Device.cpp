@@ -47,12 +47,27 @@ moriep_status computeUnits(int32_t device, int32_t* out) {
     return MORIEP_SUCCESS;
 }
 
+/// Refuses a driver whose interfaces are older than those that this library was compiled with.
+moriep_status checkDriver() {
+    int version = 0;
+    GPU_TRY(DriverGetVersion, &version);
+    if (version / kVersionsOfMajor >= kRuntimeVersion / kVersionsOfMajor) return MORIEP_SUCCESS;
+    return fail(MORIEP_NOT_SUPPORTED,
+                0,
+                "the driver is of version %d, and this library was built for %d: update the "
+                "driver, or build the library with the driver's toolkit",
+                version,
+                kRuntimeVersion);
+}
+
 }  // namespace
 
 moriep_status deviceCount(int32_t* count) {
     *count = 0;
     int found = 0;
     GPU_TRY(GetDeviceCount, &found);
+    // Where there is no device there may be no driver.
+    if (found > 0) MORI_TRY(checkDriver());
     *count = found;
     return MORIEP_SUCCESS;
 }
@@ -82,7 +97,7 @@ moriep_status deviceProperties(int32_t device, moriep_device_properties* out) {
     out->lanes_per_warp = lanesPerWarp();
     out->compute_units = properties.multiProcessorCount;
     out->max_warps_per_block = maxWarpsPerBlock();
-    out->memory_is_host_memory = 0;
+    out->memory_is_host_memory = kMemoryIsHostMemory ? 1 : 0;
     out->memory_bytes = properties.totalGlobalMem;
     out->shared_bytes_per_block = kMaxSharedBytes;
     // The most that any block size makes resident, of the verb that fits worse.

@@ -31,7 +31,11 @@ moriep_status captureEnd(moriep_stream* stream, moriep_graph** out) {
         (void)GPU(GraphDestroy)(recorded);
         return instantiated;
     }
-    GPU_TRY(GraphDestroy, recorded);
+    const moriep_status destroyed = check(GPU(GraphDestroy)(recorded), GPU_PREFIX "GraphDestroy");
+    if (destroyed != MORIEP_SUCCESS) {
+        (void)GPU(GraphExecDestroy)(native);
+        return destroyed;
+    }
     *out = new moriep_graph{stream->device, native};
     liveGraphs += 1;
     return MORIEP_SUCCESS;

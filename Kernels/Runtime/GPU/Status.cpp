@@ -47,6 +47,47 @@ moriep_status statusOf(Error error) {
     }
 }
 
+/// What the current device is, for words; "" where that cannot be had.
+void describeDevice(char* out, size_t bytes) {
+    out[0] = 0;
+    int device = 0;
+    Properties properties{};
+    if (GPU(GetDevice)(&device) != GPU(Success) ||
+        GPU(GetDeviceProperties)(&properties, device) != GPU(Success)) {
+        return;
+    }
+#if defined(__HIP_PLATFORM_AMD__)
+    std::snprintf(out, bytes, "%s", properties.gcnArchName);
+#else
+    std::snprintf(out, bytes, "sm_%d%d", properties.major, properties.minor);
+#endif
+}
+
+/// Adds to the last message what is known of an error beyond the runtime's words.
+void advise(Error error) {
+    const size_t used = std::strlen(message);
+    char* rest = message + used;
+    const size_t room = sizeof message - used;
+    if (error == kErrorNoCodeForDevice) {
+        char device[64];
+        describeDevice(device, sizeof device);
+        std::snprintf(rest,
+                      room,
+                      "; the device is %s, and this library has code for " MORI_EP_ARCHITECTURES
+                      ": build it with that GPU in MORI_EP_ARCHITECTURES",
+                      device);
+    } else if (error == GPU(ErrorInsufficientDriver)) {
+        int version = 0;
+        if (GPU(DriverGetVersion)(&version) != GPU(Success)) version = 0;
+        std::snprintf(rest,
+                      room,
+                      "; the driver is of version %d, and this library was built for %d: update "
+                      "the driver, or build the library with the driver's toolkit",
+                      version,
+                      kRuntimeVersion);
+    }
+}
+
 }  // namespace
 
 moriep_status fail(moriep_status status, int32_t number, const char* format, ...) {
@@ -65,11 +106,15 @@ moriep_status check(Error error, const char* call) {
     (void)GPU(GetLastError)();
     const char* name = GPU(GetErrorName)(error);
     const char* words = GPU(GetErrorString)(error);
+    const moriep_status status = statusOf(error);
     // Some versions of HIP have nothing to say but the name.
     if (std::strcmp(name, words) == 0) {
-        return fail(statusOf(error), static_cast<int32_t>(error), "%s: %s", call, name);
+        (void)fail(status, static_cast<int32_t>(error), "%s: %s", call, name);
+    } else {
+        (void)fail(status, static_cast<int32_t>(error), "%s: %s (%s)", call, name, words);
     }
-    return fail(statusOf(error), static_cast<int32_t>(error), "%s: %s (%s)", call, name, words);
+    advise(error);
+    return status;
 }
 
 const char* lastMessage() { return message; }

@@ -108,7 +108,7 @@ final class OperatorKernels: Sendable {
             byteCount: Int(layout.symmetric_bytes), for: "an operator")
         local = try DeviceBuffer(byteCount: Int(layout.local_bytes), on: world.device)
         pinned = try DeviceBuffer(
-            byteCount: Int(layout.pinned_bytes), kind: .pinned, on: world.device)
+            zeroedPinnedByteCount: Int(layout.pinned_bytes), on: world.device)
         var fields = moriep_operator()
         fields.shape = shape
         fields.layout = layout

@@ -10,7 +10,7 @@ struct OperatorMemory {
     let local: DeviceBuffer
     let pinned: DeviceBuffer
 
-    /// Zeroes words, state and rings, and fills the tables of proxies and experts.
+    /// Zeroes words and state, and fills the tables of proxies and experts.
     ///
     /// Nothing else: buffers are touched when rows come.
     ///
@@ -27,8 +27,6 @@ struct OperatorMemory {
         let worldSize = nodes.proxies.worldSize
         let masked = nodes.proxies.masked
         let experts = experts(config, worldSize: worldSize, masked: masked)
-        unsafe UnsafeMutableRawPointer(bitPattern: pinned.address)?
-            .initializeMemory(as: UInt8.self, repeating: 0, count: pinned.byteCount)
         let tails = Int(layout.local_bytes - layout.ring_tails)
         if tails > 0 {
             try stream.fill(local.address + UInt(layout.ring_tails), with: 0, byteCount: tails)

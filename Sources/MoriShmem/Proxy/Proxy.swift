@@ -20,7 +20,7 @@ package final class Proxy: Sendable {
         on device: Device, settings: ProxySettings = ProxySettings(),
         processors: (@Sendable () -> [Int32])? = nil
     ) throws(MoriError) {
-        doorbell = try DeviceBuffer(byteCount: 64, kind: .pinned, on: device)
+        doorbell = try DeviceBuffer(zeroedPinnedByteCount: 64, on: device)
         thread = try ProxyThread(
             doorbell: doorbell, settings: settings, processors: processors)
     }
