@@ -100,6 +100,7 @@ MORI_DEVICE void combineWait(Block& block, const moriep_combine_arguments& argum
             arguments.timeout_ns,
             Waking::yes,
             [&](int peer) -> const uint64_t* {
+                if (!op.isActive(peer)) return nullptr;
                 if (isMutant(Mutant::combineSparesPeers) && !sentRowsTo(op, peer)) return nullptr;
                 return op.signal(op.layout().combine_signals, epoch, op.rank(), peer);
             },

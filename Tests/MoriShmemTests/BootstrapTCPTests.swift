@@ -216,16 +216,20 @@ struct BootstrapTCPTests {
         #expect(error.code == .invalidConfiguration && error.message.contains("there are: "))
     }
 
-    /// The addresses, as the kernel writes them, that this host listens on at a launcher's ports.
+    /// The addresses on which somebody listens at the launcher's ports.
+    ///
+    /// The kernel writes its table in pieces, between which rows move: one look may miss some.
     private func listeners(at place: Launcher) throws -> Set<String> {
-        let table = try String(contentsOfFile: "/proc/net/tcp", encoding: .utf8)
         var found: Set<String> = []
-        for line in table.split(separator: "\n").dropFirst() {
-            let fields = line.split(separator: " ")
-            let local = fields[1].split(separator: ":")
-            // State 0A is LISTEN.
-            guard fields[3] == "0A", let port = Int(local[1], radix: 16) else { continue }
-            if (place.port..<place.port + 4).contains(port) { found.insert(String(local[0])) }
+        for _ in 0..<10 {
+            let table = try String(contentsOfFile: "/proc/net/tcp", encoding: .utf8)
+            for line in table.split(separator: "\n").dropFirst() {
+                let fields = line.split(separator: " ")
+                let local = fields[1].split(separator: ":")
+                // State 0A is LISTEN.
+                guard fields[3] == "0A", let port = Int(local[1], radix: 16) else { continue }
+                if (place.port..<place.port + 4).contains(port) { found.insert(String(local[0])) }
+            }
         }
         return found
     }
