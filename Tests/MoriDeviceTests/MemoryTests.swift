@@ -1,5 +1,7 @@
 import CHIP
+import Foundation
 import MoriDevice
+import MoriHostKernels
 import MoriTestSupport
 import Testing
 
@@ -7,6 +9,21 @@ import Testing
     private let device: Device
 
     init() throws { device = try Device(.host) }
+
+    /// Stores go past the caches when rows outgrow them. A size that adds up the caches of processors
+    /// that share none, as sysconf's may, made rounds of 250 MB cached and three times as slow.
+    @Test(.enabled(if: FileManager.default.fileExists(atPath: Self.caches + "index0")))
+    func theLastLevelCacheIsTheOneThatAProcessorHas() throws {
+        let folders = try FileManager.default.contentsOfDirectory(atPath: Self.caches)
+            .filter { $0.hasPrefix("index") }
+        let sizes = try folders.map { folder in
+            let text = try String(contentsOfFile: Self.caches + folder + "/size", encoding: .utf8)
+            return try #require(UInt64(text.prefix { $0.isNumber })) * 1024
+        }
+        #expect(moriep_host_last_level_cache_bytes() == sizes.max())
+    }
+
+    private static let caches = "/sys/devices/system/cpu/cpu0/cache/"
 
     @Test(.timeLimit(.minutes(1)), arguments: [DeviceBuffer.Kind.device, .symmetric, .pinned])
     func memoryThatCannotBeHadIsATypedError(_ kind: DeviceBuffer.Kind) throws {

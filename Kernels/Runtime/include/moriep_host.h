@@ -22,6 +22,9 @@ int32_t moriep_host_round(int32_t type, const float* values, int64_t count, void
 /// a `moriep_stream` of the host.
 void moriep_host_stream_traffic(const void* stream, uint64_t* read, uint64_t* written);
 
+/// Bytes of the last-level cache, as the choice between cached and streaming stores takes it.
+uint64_t moriep_host_last_level_cache_bytes(void);
+
 #ifdef __cplusplus
 }
 #endif
