@@ -1,10 +1,10 @@
-"""The table of a result of measure.py: `table.py FILE`, or `table.py --markdown FILE`."""
+"""The table of a result of measure.py: `table.py [--markdown] [--ranks N] FILE`."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 
 #: What is compared: the name of a line, MoriEP's phase, the others' phase.
 PHASES = [
@@ -99,8 +99,16 @@ def text(result: dict, markdown: bool = False) -> str:
 
 
 def main() -> None:
-    with open(sys.argv[-1], encoding="utf-8") as file:
-        print(text(json.load(file), markdown="--markdown" in sys.argv))
+    parser = argparse.ArgumentParser(prog="table", description=__doc__)
+    parser.add_argument("file")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--ranks", type=int, help="worlds of so many ranks only")
+    arguments = parser.parse_args()
+    with open(arguments.file, encoding="utf-8") as file:
+        result = json.load(file)
+    if arguments.ranks is not None:
+        result["cases"] = [c for c in result["cases"] if c["ranks"] == arguments.ranks]
+    print(text(result, arguments.markdown))
 
 
 if __name__ == "__main__":

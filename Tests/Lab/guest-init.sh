@@ -47,11 +47,32 @@ packets() {
         $(cat /sys/class/infiniband/rxe1/ports/1/hw_counters/sent_pkts)))
 }
 
-# scenario NAME SECONDS POWEROFF COMMAND...: both ranks of this machine; with POWEROFF other than 0
-# the second machine loses its power so many seconds after its ranks have begun to send.
+# The second machine's part of a loss, so many seconds after its ranks have begun to send.
+lose() {
+    while [ "$(packets)" -lt $(($3 + 100)) ]; do sleep 1; done
+    sleep "$2"
+    say loses "$1"
+    case "$1" in
+        power)
+            # At once: nothing is told to the peers.
+            echo o >/proc/sysrq-trigger
+            sleep 60
+            ;;
+        link)
+            ip link set eth0 down
+            ip link set eth1 down
+            sleep 20
+            ip link set eth0 up
+            ip link set eth1 up
+            ;;
+    esac
+}
+
+# scenario NAME SECONDS LOSS AFTER COMMAND...: both ranks of this machine; with a LOSS other than
+# none, it happens to the second machine.
 scenario() {
-    name="$1" limit="$2" power="$3"
-    shift 3
+    name="$1" limit="$2" loss="$3" after="$4"
+    shift 4
     port=$((port + 20))
     begin="$(cut -d' ' -f1 /proc/uptime)"
     before="$(packets)"
@@ -76,14 +97,7 @@ scenario() {
         ) &
         local_rank=$((local_rank + 1))
     done
-    if [ "$power" != 0 ] && [ "$NODE" = 1 ]; then
-        while [ "$(packets)" -lt $((before + 100)) ]; do sleep 1; done
-        sleep "$power"
-        say power off
-        # At once: nothing is told to the peers.
-        echo o >/proc/sysrq-trigger
-        sleep 60
-    fi
+    if [ "$loss" != none ] && [ "$NODE" = 1 ]; then lose "$loss" "$after" "$before"; fi
     wait
     say scenario "$name" from "$begin" to "$(cut -d' ' -f1 /proc/uptime)"
 }

@@ -53,7 +53,7 @@ def check(scenario: scenarios.Scenario, machines: list[machine.Machine]) -> list
     """What is wrong with how a scenario went; empty when all is well."""
     wrong = []
     for one in machines:
-        if scenario.power_off and one.node == 1:
+        if scenario.ends_machine(one.node):
             continue
         for local_rank in range(RANKS_PER_NODE):
             rank = one.node * RANKS_PER_NODE + local_rank

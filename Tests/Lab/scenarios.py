@@ -13,16 +13,24 @@ class Scenario:
     variables: tuple[str, ...] = ()
     # How long a rank may take.
     seconds: int = 120
-    # Seconds of traffic after which the second machine loses its power; 0: never.
-    power_off: int = 0
-    # How the ranks of the first machine end.
+    # What happens to the second machine in the middle of its traffic: "power" is switched off, its
+    # "link" goes down for 20 s; "none".
+    loss: str = "none"
+    # Seconds of traffic after which it happens.
+    after: int = 3
+    # How the ranks end.
     status: int = 0
-    # What each rank of the first machine must have printed: a regular expression.
+    # What each rank must have printed: a regular expression.
     says: str = ""
+
+    def ends_machine(self, node: int) -> bool:
+        """Whether nothing is known of a machine's ranks afterwards."""
+        return self.loss == "power" and node == 1
 
     def line(self) -> str:
         """The scenario as /lab/scenarios.sh has it."""
-        words = [self.name, str(self.seconds), str(self.power_off), *self.variables, self.command]
+        words = [self.name, str(self.seconds), self.loss, str(self.after)]
+        words += [*self.variables, self.command]
         return "scenario " + " ".join(words)
 
 
@@ -96,16 +104,25 @@ OPERATOR_SCENARIOS = [
     ),
 ]
 
+# Ranks of each machine name the other's and go on among themselves, rank 0's and the others alike.
+LINK_DOWN = Scenario(
+    "link-down",
+    "mori-lab rounds --kernel internode-v1 --until-lost",
+    variables=("MORI_EP_TIMEOUT=10",),
+    loss="link",
+    says=r"(?s)because of rank [0-3]\b.* 5 rounds without ranks \[(0, 1|2, 3)\] equal the oracle's",
+)
+
 # The last one: after it the second machine is gone.
 POWER_OFF = Scenario(
     "power-off",
     "mori-lab rounds --kernel internode-v1ll --until-lost",
     variables=("MORI_EP_TIMEOUT=15",),
-    power_off=3,
-    says=r"the rounds ended .* because of rank [23]\b",
+    loss="power",
+    says=r"(?s)because of rank [23]\b.* 5 rounds without ranks \[2, 3\] equal the oracle's",
 )
 
 
 def all_scenarios() -> list[Scenario]:
     """In the order in which they are run."""
-    return [*FABRIC_SCENARIOS, *OPERATOR_SCENARIOS, POWER_OFF]
+    return [*FABRIC_SCENARIOS, *OPERATOR_SCENARIOS, LINK_DOWN, POWER_OFF]

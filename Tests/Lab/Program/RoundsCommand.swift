@@ -22,7 +22,10 @@ struct RoundsCommand: AsyncParsableCommand {
     var repeats = 0
 
     @Flag(
-        help: "Go on until the rounds end, and succeed if the error names a rank of another host.")
+        help: """
+            Go on until the rounds end, and succeed if the error names a rank of another host, and \
+            the ranks of this one recover and go on without those.
+            """)
     var untilLost = false
 
     private static let seed: UInt64 = 77
@@ -116,23 +119,43 @@ struct RoundsCommand: AsyncParsableCommand {
         }
     }
 
+    /// The other host is gone, or cannot be reached; on that one they may say the same of this.
     private func runUntilLost(_ kernel: KernelType, in world: SymmetricMemory) async throws {
         let round = round(kernel, queuePairs: 1, in: world)
-        let own = world.rank / world.localWorldSize
+        let op = try await EPDispatchCombineOp(round.config, in: world)
+        let stream = try DeviceStream(on: world.device)
+        let error = try await failure(of: round, with: op, on: stream)
+        let size = world.localWorldSize
+        let own = Array(world.rank / size * size..<(world.rank / size + 1) * size)
+        guard let lost = error.ranks.first(where: { !own.contains($0) }) else { throw error }
+        say(
+            "rank \(world.rank): the rounds ended as they should, because of rank \(lost): \(error)"
+        )
+        try await world.recover(activeRanks: own)
+        let others = Set(0..<world.worldSize).subtracting(own)
+        let rounds = 5
+        for _ in 0..<rounds {
+            try await checkRound(
+                Routes(round.workload.without(others)), of: BFloat16.self,
+                combining: BFloat16.self, with: op, on: stream)
+        }
+        try await op.close()
+        try await world.close()
+        say("rank \(world.rank): \(rounds) rounds without ranks \(others.sorted()) equal the oracle's")
+    }
+
+    /// Rounds until one fails.
+    private func failure(
+        of round: RoundCase, with op: EPDispatchCombineOp, on stream: DeviceStream
+    ) async throws -> MoriError {
+        let routes = Routes(round.workload)
         do {
-            let op = try await EPDispatchCombineOp(round.config, in: world)
-            let stream = try DeviceStream(on: world.device)
-            let routes = Routes(round.workload)
             while true {
                 try await checkRound(
                     routes, of: BFloat16.self, combining: BFloat16.self, with: op, on: stream)
             }
         } catch let error as MoriError {
-            let lost = error.ranks.first { $0 / world.localWorldSize != own }
-            guard let lost else { throw error }
-            say(
-                "rank \(world.rank): the rounds ended as they should, because of rank \(lost):"
-                    + " \(error)")
+            return error
         }
     }
 }
