@@ -20,6 +20,7 @@ MODEL_ARGS ?=
 SOAK_SECONDS ?= 3600
 SOAK_SEED ?= 1
 LIFETIMES ?= 10000
+SOAK_SCHEDULES ?= 100000
 # How long each parser is fuzzed, and where inputs are kept that reach something new.
 SECONDS ?= 60
 FUZZ_CORPUS ?= .build-fuzz/corpus
@@ -116,10 +117,11 @@ test-model: ## Verify the models of the protocol in Tests/Models with spin.
 	@scripts/setup.sh models
 	@scripts/check-models.py $(MODEL_ARGS)
 
-# An hour, unless: make test-soak SOAK_SECONDS=600 SOAK_SEED=7 LIFETIMES=1000.
-test-soak: setup ## Worlds that come and go beside one that stays, and operators that do; nothing may grow.
+# An hour of worlds and two of faults, unless: make test-soak SOAK_SECONDS=600 SOAK_SCHEDULES=5000.
+test-soak: setup ## Worlds that come and go, 10,000 operators, 100,000 schedules of faults; nothing may grow.
 	TEST_SOAK_SECONDS=$(SOAK_SECONDS) TEST_SEED=$(SOAK_SEED) TEST_LIFETIMES=$(LIFETIMES) \
 	    $(SWIFT) test --filter SoakTests
+	SCHEDULES=$(SOAK_SCHEDULES) SEED=$(SOAK_SEED) $(CHECKED_TEST) --filter CheckedTests.FaultTests
 
 fuzz: setup ## Feed made-up bytes to whatever is parsed from outside, SECONDS for each parser.
 	MORI_EP_FUZZ=1 $(SWIFT) build --sanitize fuzzer --scratch-path .build-fuzz --product mori-ep-fuzz
