@@ -141,7 +141,9 @@ struct RoundsCommand: AsyncParsableCommand {
         }
         try await op.close()
         try await world.close()
-        say("rank \(world.rank): \(rounds) rounds without ranks \(others.sorted()) equal the oracle's")
+        say(
+            "rank \(world.rank): \(rounds) rounds without ranks \(others.sorted()) equal the"
+                + " oracle's")
     }
 
     /// Rounds until one fails.
