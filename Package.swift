@@ -141,6 +141,8 @@ let package = Package(
             cxxSettings: [
                 .headerSearchPath("."), .headerSearchPath("../../Kernels"),
                 .headerSearchPath("../../Sources/CHIP"),
+                // One program has one kind of kernels: inline functions are shared.
+                .define("MORI_EP_CHECKED", .when(traits: ["Checked"])),
             ]),
         .testTarget(
             name: "MoriDeviceTests",
