@@ -10,7 +10,7 @@ enum StoreTarget {
         let key = WorldKey(secret: Array("secret".utf8), tag: Array(repeating: 7, count: 16))
         let loop = EmbeddedEventLoop()
         let store = Store(
-            worldSize: 2, key: key, filter: .anyone,
+            worldSize: 2, membership: .everyone, key: key, filter: .anyone,
             logger: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() })
         let address = try? SocketAddress(ipAddress: "127.0.0.1", port: 1)
         func connect() -> (EmbeddedChannel, StoreHandler, Greeting) {
