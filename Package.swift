@@ -87,10 +87,17 @@ let package = Package(
             name: "MoriLauncher",
             dependencies: ["CMoriSystem", "MoriDevice"],
             swiftSettings: .strict),
+        .target(
+            name: "MoriOptions",
+            dependencies: [
+                "MoriDevice", "MoriEP",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: .strict),
         .executableTarget(
             name: "mori-ep",
             dependencies: [
-                "MoriEP", "MoriLauncher", "MoriShmem",
+                "MoriEP", "MoriLauncher", "MoriOptions", "MoriShmem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: .strict),
@@ -101,7 +108,8 @@ let package = Package(
         .executableTarget(
             name: "bench-dispatch-combine",
             dependencies: [
-                "CRoofline", "MoriDevice", "MoriEP", "MoriLauncher", "MoriOracle", "MoriShmem",
+                "CRoofline", "MoriDevice", "MoriEP", "MoriLauncher", "MoriOptions", "MoriOracle",
+                "MoriShmem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],

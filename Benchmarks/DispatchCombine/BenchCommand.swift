@@ -3,6 +3,7 @@ import Glibc
 import MoriDevice
 import MoriEP
 import MoriLauncher
+import MoriOptions
 import MoriShmem
 
 /// `bench-dispatch-combine`: verified rounds of dispatch and combine, and how fast they are.
@@ -135,7 +136,7 @@ struct BenchCommand: AsyncParsableCommand {
         if let timeout, !(0.001...1e6).contains(timeout) {
             throw ValidationError("--timeout is \(timeout); legal is 0.001 to 1000000 seconds")
         }
-        if let json { try OptionTypes.checkWritable(json) }
+        if let json { try OptionTypes.checkWritable(json, option: "--json") }
     }
 
     func run() async throws {

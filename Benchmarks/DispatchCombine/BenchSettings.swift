@@ -1,6 +1,7 @@
 import FoundationEssentials
 import MoriDevice
 import MoriEP
+import MoriOptions
 import MoriOracle
 import MoriShmem
 

@@ -4,6 +4,7 @@ import Glibc
 import MoriDevice
 import MoriEP
 import MoriLauncher
+import MoriOptions
 import MoriShmem
 
 /// `mori-ep tune`: the fastest blocks and warps for a shape on this machine, as rules that AUTO reads.
@@ -24,9 +25,9 @@ struct TuneCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Kernels: \(KernelType.allCases.map(\.description).joined(separator: ", ")).",
+            "Kernels: \(OptionTypes.legalKernels).",
             valueName: "name"),
-        transform: TuneOptions.kernel)
+        transform: OptionTypes.kernel)
     var kernel: KernelType = .intraNode
 
     @Option(help: "Ranks. (default: 8, or the launcher's)")
@@ -37,7 +38,7 @@ struct TuneCommand: AsyncParsableCommand {
 
     @Option(
         help: "Tokens of each rank: a list, for each of which there are rules.",
-        transform: TuneOptions.tokens)
+        transform: TokenCounts.parse)
     var tokens: TokenCounts = TokenCounts(values: [1, 8, 32, 128, 512])
 
     @Option(help: "Elements of a token.")
@@ -50,19 +51,19 @@ struct TuneCommand: AsyncParsableCommand {
     var topk: Int = 8
 
     @Option(
-        help: "Element type of dispatched tokens: \(TuneOptions.legalTokenTypes).",
-        transform: TuneOptions.tokenType)
+        help: "Element type of dispatched tokens: \(OptionTypes.legalTokenTypes).",
+        transform: OptionTypes.tokenType)
     var dispatchType: ElementType = .bfloat16
 
     @Option(
         help: "Element type of combined tokens. (default: the same)",
-        transform: TuneOptions.tokenType)
+        transform: OptionTypes.tokenType)
     var combineType: ElementType?
 
     @Option(
         help: ArgumentHelp(
-            "How combine's rows travel: \(TuneOptions.legalQuantizations).", valueName: "name"),
-        transform: TuneOptions.quantization)
+            "How combine's rows travel: \(OptionTypes.legalQuantizations).", valueName: "name"),
+        transform: OptionTypes.quantization)
     var quantization: CombineQuantization = .none
 
     @Option(help: "Rounds in which the best launch meets the one without rules, 3 or more.")
@@ -84,7 +85,7 @@ struct TuneCommand: AsyncParsableCommand {
                 throw ValidationError("\(option) is \(value); legal is \(least) or more")
             }
         }
-        try TuneOptions.checkWritable(output)
+        try OptionTypes.checkWritable(output, option: "--output")
     }
 
     func run() async throws {

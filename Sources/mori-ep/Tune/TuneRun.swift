@@ -118,7 +118,7 @@ struct TuneRun {
         private static func routing(
             _ config: EPDispatchCombineConfig, tokens: Int, world: SymmetricMemory, seed: UInt64
         ) -> [Int32] {
-            var generator = SplitMix64(state: seed &+ UInt64(world.rank) &* 0x9E37_79B9)
+            var generator = SplitMix(seed: seed &+ UInt64(world.rank) &* 0x9E37_79B9)
             var experts = Array(0..<Int32(config.expertsPerRank * world.worldSize))
             var indices: [Int32] = []
             for _ in 0..<tokens {
@@ -171,19 +171,6 @@ struct TuneRun {
             }
             return most
         }
-    }
-}
-
-/// A small generator with a seed.
-private struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }
 

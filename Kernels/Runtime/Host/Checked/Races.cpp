@@ -4,7 +4,6 @@
 #pragma clang attribute push(__attribute__((disable_sanitizer_instrumentation)), \
                              apply_to = function)
 
-#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <map>
@@ -13,7 +12,6 @@
 #include <string>
 #include <unordered_map>
 
-#include "Layout/Layout.h"
 #include "Runtime/Host/Checked/Checker.h"
 #include "Runtime/Host/Checked/Races.h"
 #include "Runtime/include/moriep_checked.h"
@@ -156,25 +154,6 @@ Region* regionOf(Checker& all, uint64_t address) {
     return address < region.end ? &region : nullptr;
 }
 
-std::string nameOf(const Region& region, uint64_t address) {
-    uint64_t offset = address - region.begin;
-    std::string slot;
-    if (region.slotBytes > 0 && offset >= region.slotBytes) {
-        slot = " of slot " + std::to_string(offset / region.slotBytes);
-        offset %= region.slotBytes;
-    }
-    std::string words = "offset " + std::to_string(offset);
-    for (const Region::Name& name : region.names) {
-        if (name.offset > offset) break;
-        words = std::string(name.name) + " + " + std::to_string(offset - name.offset);
-    }
-    return words + slot + (region.rank < 0 ? "" : " of rank " + std::to_string(region.rank));
-}
-
-const char* wordsOf(Kind kind) {
-    return kind == Kind::read ? "read" : kind == Kind::write ? "write" : "atomic access";
-}
-
 void report(Checker& all,
             const Region& region,
             uint64_t address,
@@ -186,10 +165,10 @@ void report(Checker& all,
     const uint32_t other = uint32_t(later.place) << 2 | uint32_t(laterKind);
     if (all.races.size() >= kMostRaces || !all.reported.insert({one, other}).second) return;
     const auto side = [&](const Stamp& stamp, Kind kind) {
-        return std::string(wordsOf(kind)) + " by " + all.all[stamp.actor]->name + " in " +
+        return std::string(words(kind)) + " by " + all.all[stamp.actor]->name + " in " +
                Places::words(stamp.place);
     };
-    all.races.push_back("race on " + nameOf(region, address) + ": " + side(earlier, earlierKind) +
+    all.races.push_back("race on " + region.words(address) + ": " + side(earlier, earlierKind) +
                         ", then, not ordered after it, " + side(later, laterKind));
 }
 
@@ -405,42 +384,7 @@ void nameMemory(const void* operatorFields) {
     }
     const uint64_t base = reinterpret_cast<const uint64_t*>(op.peers)[op.rank];
     Region* region = regionOf(checker(), base);
-    if (region == nullptr || !region->names.empty()) return;
-    region->rank = op.rank;
-    region->slotBytes = op.layout.symmetric_slot_bytes;
-#define MORI_BUFFER(name) region->names.push_back({op.layout.name, #name});
-    MORI_BUFFER(dispatch_signals)
-    MORI_BUFFER(combine_signals)
-    MORI_BUFFER(barrier_signals)
-    MORI_BUFFER(count_signals)
-    MORI_BUFFER(slot_counters)
-    MORI_BUFFER(call_records)
-    MORI_BUFFER(barrier_end_signals)
-    MORI_BUFFER(chunk_signals)
-    MORI_BUFFER(combine_chunk_signals)
-    MORI_BUFFER(section_signals)
-    MORI_BUFFER(combine_section_signals)
-    MORI_BUFFER(received_tokens)
-    MORI_BUFFER(received_weights)
-    MORI_BUFFER(received_scales)
-    MORI_BUFFER(received_indices)
-    MORI_BUFFER(received_sources)
-    MORI_BUFFER(combine_input)
-    MORI_BUFFER(combine_input_weights)
-    MORI_BUFFER(landing)
-    MORI_BUFFER(staging)
-    MORI_BUFFER(combine_landing)
-    MORI_BUFFER(combine_staging)
-#undef MORI_BUFFER
-    // Those that this operator does not have are 0.
-    std::vector<Region::Name> names;
-    for (const Region::Name& name : region->names) {
-        if (name.offset > 0 || names.empty()) names.push_back(name);
-    }
-    std::sort(names.begin(), names.end(), [](const Region::Name& a, const Region::Name& b) {
-        return a.offset < b.offset;
-    });
-    region->names = names;
+    if (region != nullptr) region->nameBuffers(op);
 }
 
 void addMemory(uint64_t address, uint64_t bytes) {

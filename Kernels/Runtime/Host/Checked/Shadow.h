@@ -3,7 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
+
+struct moriep_operator;
 
 namespace mori::host::races {
 
@@ -33,6 +36,7 @@ struct Stamp {
 };
 
 enum class Kind { read, write, atomic };
+const char* words(Kind kind);
 
 /// What is remembered of four bytes. Of accesses that do not exclude each other, the latest that do
 /// not know each other.
@@ -62,6 +66,10 @@ struct Region {
     Cell* cell(uint64_t address);
     void clear();
     void release();
+    /// Takes the names of an operator's buffers, unless there are some (Names.cpp).
+    void nameBuffers(const moriep_operator& op);
+    /// An address in words: its buffer, offset, slot and rank.
+    std::string words(uint64_t address) const;
 };
 
 /// A place of the code: the calls that lead there, as addresses, outermost first.

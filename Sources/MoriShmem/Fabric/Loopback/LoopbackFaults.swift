@@ -102,18 +102,3 @@ package struct LoopbackFaults {
     /// The statuses of failed completions that verbs has.
     package static let verbsStatuses: ClosedRange<Int32> = 1...21
 }
-
-/// Random numbers that repeat with their seed (splitmix64).
-struct SplitMix {
-    var state: UInt64
-
-    /// A number in `0..<bound`, `bound` being 1 or more.
-    mutating func next(below bound: Int64) -> Int64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        mixed ^= mixed >> 31
-        return Int64(mixed % UInt64(bound))
-    }
-}

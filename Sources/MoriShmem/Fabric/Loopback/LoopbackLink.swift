@@ -1,3 +1,4 @@
+import MoriDevice
 import CMoriSystem
 import Glibc
 
@@ -106,7 +107,7 @@ final class LoopbackLink: FabricLink, @unchecked Sendable {
         usesClock = delayNanoseconds > 0 || completionNanoseconds > 0 || isLate
         isImmediate = !usesClock && behavior.seed == nil
         // Ranks differ, and each repeats.
-        generator = behavior.seed.map { SplitMix(state: $0 &+ UInt64(rank) << 32) }
+        generator = behavior.seed.map { SplitMix(seed: $0 &+ UInt64(rank) << 32) }
         faults = LoopbackFaults(
             behavior.faults, rank: rank, worldSize: request.mappedAddresses.count)
     }

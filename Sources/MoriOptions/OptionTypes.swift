@@ -1,0 +1,52 @@
+import ArgumentParser
+import Glibc
+package import MoriDevice
+package import MoriEP
+
+/// How the tools read options that name something of an operator.
+package enum OptionTypes {
+    /// The kernel types, as they are spelt here.
+    package static var legalKernels: String { list(KernelType.allCases) }
+    /// The element types of tokens, as they are spelt here.
+    package static var legalTokenTypes: String { list(ElementType.tokenTypes) }
+    /// The ways to quantize a combine, as they are spelt here.
+    package static var legalQuantizations: String { list(CombineQuantization.allCases) }
+
+    private static func list(_ values: [some CustomStringConvertible]) -> String {
+        values.map(\.description).joined(separator: ", ")
+    }
+
+    /// A kernel type by its name.
+    package static func kernel(_ text: String) throws -> KernelType {
+        guard let kernel = KernelType.allCases.first(where: { $0.description == text }) else {
+            throw ValidationError("legal are \(legalKernels)")
+        }
+        return kernel
+    }
+
+    /// An element type by its name.
+    package static func tokenType(_ text: String) throws -> ElementType {
+        guard let type = ElementType(rawValue: text), type.isTokenType else {
+            throw ValidationError("legal are \(legalTokenTypes)")
+        }
+        return type
+    }
+
+    /// A way to quantize a combine by its name.
+    package static func quantization(_ text: String) throws -> CombineQuantization {
+        guard let scheme = CombineQuantization(rawValue: text) else {
+            throw ValidationError("legal are \(legalQuantizations)")
+        }
+        return scheme
+    }
+
+    /// Refuses an option's file that could not be written, before the work and not after it.
+    package static func checkWritable(_ path: String, option: String) throws {
+        let slash = path.lastIndex(of: "/")
+        let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        let target = unsafe access(path, F_OK) == 0 ? path : folder
+        guard unsafe access(target, W_OK) == 0 else {
+            throw ValidationError("\(option) \(path): \(target) cannot be written")
+        }
+    }
+}
