@@ -135,7 +135,8 @@ extension Scenario {
         Schedule(rounds: Schedule.rounds(Array(repeating: [20, 25], count: 5), seed: 9)) {
             $0.kernelType = .asyncLL
             $0.devicesPerNode = 1
-            $0.loopback.completionDelay = .milliseconds(1)
+            // Much longer than a round, whose waits take 50 us a look; the deadline is 200 ms.
+            $0.loopback.completionDelay = .milliseconds(50)
             $0.loopback.watchesSource = true
         })
 
