@@ -143,6 +143,9 @@ public final class DeviceStream: Sendable {
 
     /// Blocks the calling thread until everything enqueued so far is done.
     ///
+    /// On the host device it runs what the stream's own thread has not begun: the least latency for a
+    /// thread that waits anyway.
+    ///
     /// - Throws: the failure of a round of an operator that used this stream.
     @available(*, noasync, message: "use completion()")
     public func synchronize() throws(MoriError) {

@@ -1,6 +1,5 @@
 #include "Runtime/Host/Memory/Traffic.h"
 
-#include "Runtime/Host/Memory/Copy.h"
 #include "Runtime/Host/Stream/Stream.h"
 #include "moriep_host.h"
 
@@ -9,5 +8,3 @@ void moriep_host_stream_traffic(const void* stream, uint64_t* read, uint64_t* wr
     *read = traffic.read;
     *written = traffic.written;
 }
-
-uint64_t moriep_host_last_level_cache_bytes(void) { return mori::host::lastLevelCacheBytes(); }
