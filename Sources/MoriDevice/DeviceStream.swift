@@ -102,6 +102,24 @@ public final class DeviceStream: Sendable {
         try throwFault()
     }
 
+    /// Lets `body` enqueue work, and suspends until that is done, also when `body` or the wait
+    /// throws: memory that the work names may go afterwards.
+    ///
+    /// - Throws: what `body` or `completion()` throws.
+    package func finish(_ body: () throws(MoriError) -> Void) async throws(MoriError) {
+        let enqueued = Result(catching: body)
+        do {
+            try await completion()
+        } catch {
+            _ = await isDone(before: .now + Self.longestWork)
+            throw error
+        }
+        try enqueued.get()
+    }
+
+    /// How long work is awaited that nobody can call back for, before its device counts as lost.
+    private static let longestWork = Duration.seconds(60)
+
     /// Waits on the host device: its streams call back in every case.
     private func calledBack() async -> Result<Void, MoriError> {
         await withCheckedContinuation { continuation in
@@ -254,7 +272,14 @@ public final class DeviceStream: Sendable {
                 // Not here: GPU runtimes forbid calls, such as freeing, from their callbacks.
                 Task.detached { keeper.release() }
             }, box.toOpaque())
-        if status != MORIEP_SUCCESS { unsafe box.release() }
+        guard status != MORIEP_SUCCESS else { return }
+        unsafe box.release()
+        // No memory for a callback: the stream is asked instead, until its work is done or its
+        // device is surely lost.
+        Task.detached {
+            _ = await self.isDone(before: .now + Self.longestWork)
+            withExtendedLifetime(object) {}
+        }
     }
 }
 

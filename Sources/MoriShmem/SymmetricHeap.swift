@@ -210,15 +210,17 @@ package final class SymmetricHeap: Sendable {
             unsafe UnsafeMutableRawPointer(bitPattern: staging.address)?
                 .copyMemory(from: base, byteCount: source.count)
         }
-        try stream.copy(
-            to: buffer.address, from: staging.address, byteCount: 8 * words.count)
-        try await stream.completion()
+        try await stream.finish { () throws(MoriError) in
+            try stream.copy(
+                to: buffer.address, from: staging.address, byteCount: 8 * words.count)
+        }
     }
 
     /// Zeroes the first bytes of this rank's part and waits until that is done.
     package func zero(_ buffer: SymmetricBuffer, byteCount: Int) async throws(MoriError) {
-        try stream.fill(buffer.addresses[rank], with: 0, byteCount: byteCount)
-        try await stream.completion()
+        try await stream.finish { () throws(MoriError) in
+            try stream.fill(buffer.addresses[rank], with: 0, byteCount: byteCount)
+        }
     }
 
     private func reserve(_ byteCount: Int, for purpose: String) throws(MoriError) {

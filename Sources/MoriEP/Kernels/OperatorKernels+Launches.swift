@@ -14,13 +14,13 @@ extension OperatorKernels {
         }
         unsafe words[0] = (timeout ?? SymmetricMemory.defaultRoundTimeout).wholeNanoseconds
         unsafe words[1] = (timeout ?? SymmetricMemory.firstRoundTimeout).wholeNanoseconds
+        staging.noteUse(on: stream)  // first: a copy may be enqueued when the next one fails
         let offset = MemoryLayout<moriep_control>.offset(of: \.timeout_ns) ?? 0
         for slot in 0..<Int(shape.slots) {
             try stream.copy(
                 to: address(layout.control, slot: slot) + UInt(offset), from: staging.address,
                 byteCount: 16)
         }
-        staging.noteUse(on: stream)
     }
 
     /// What differs from call to call.

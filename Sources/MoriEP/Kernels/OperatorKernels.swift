@@ -163,8 +163,9 @@ final class OperatorKernels: Sendable {
 
     private func setInitialTimeout(_ timeout: Duration?) async throws(MoriError) {
         let stream = try DeviceStream(on: device)
-        try setTimeout(timeout, on: stream)
-        try await stream.completion()
+        try await stream.finish { () throws(MoriError) in
+            try setTimeout(timeout, on: stream)
+        }
     }
 
     /// Closes the queues and gives the symmetric memory back.
@@ -199,12 +200,13 @@ final class OperatorKernels: Sendable {
         let staging = try DeviceBuffer(
             byteCount: byteCount * Int(shape.slots), kind: .pinned, on: device)
         let stream = try DeviceStream(on: device)
-        for slot in 0..<Int(shape.slots) {
-            try stream.copy(
-                to: staging.address + UInt(slot * byteCount),
-                from: address(layout.control, slot: slot), byteCount: byteCount)
+        try await stream.finish { () throws(MoriError) in
+            for slot in 0..<Int(shape.slots) {
+                try stream.copy(
+                    to: staging.address + UInt(slot * byteCount),
+                    from: address(layout.control, slot: slot), byteCount: byteCount)
+            }
         }
-        try await stream.completion()
         guard let controls = unsafe UnsafePointer<moriep_control>(bitPattern: staging.address)
         else { return [] }
         return (0..<Int(shape.slots)).map { unsafe controls[$0] }

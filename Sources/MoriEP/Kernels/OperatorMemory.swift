@@ -24,6 +24,15 @@ struct OperatorMemory {
         _ nodes: OperatorShape, _ config: EPDispatchCombineConfig, rank: Int, base: UInt32
     ) async throws(MoriError) {
         let stream = try DeviceStream(on: local.device)
+        try await stream.finish { () throws(MoriError) in
+            try enqueueInitialization(nodes, config, rank: rank, base: base, on: stream)
+        }
+    }
+
+    private func enqueueInitialization(
+        _ nodes: OperatorShape, _ config: EPDispatchCombineConfig, rank: Int, base: UInt32,
+        on stream: DeviceStream
+    ) throws(MoriError) {
         let worldSize = nodes.proxies.worldSize
         let masked = nodes.proxies.masked
         let experts = experts(config, worldSize: worldSize, masked: masked)
@@ -57,7 +66,6 @@ struct OperatorMemory {
             try upload(
                 table.sectionSources(of: rank), block + UInt(layout.section_sources), stream)
         }
-        try await stream.completion()
     }
 
     /// Where each expert lives; -1 for those of masked ranks.
