@@ -12,6 +12,7 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
     let op: EPDispatchCombineOp
     let stream: DeviceStream
     let clock: EventClock
+    let phaseThread = PhaseThread()
     let buffers: RoundBuffers
     let progress: Progress
     var peakBytes = 0
@@ -111,14 +112,16 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
         from start: Int64, _ marks: PhaseMarks,
         _ enqueue: @escaping @Sendable () throws(MoriError) -> Success
     ) async throws -> (Success, Interval) {
-        try await BackgroundThread.run { [stream] in
+        try await phaseThread.run { [stream] in
             Result { () throws(MoriError) in
-                roofline_sleep_until(start)
+                roofline_wait_until(start)
                 var interval = Interval.now
-                try marks.begin(on: stream)
-                let success = try enqueue()
-                try marks.finish(on: stream)
-                try stream.synchronize()
+                let success = try stream.synchronize { () throws(MoriError) in
+                    try marks.begin(on: stream)
+                    let success = try enqueue()
+                    try marks.finish(on: stream)
+                    return success
+                }
                 interval.end()
                 return (success, interval)
             }

@@ -89,7 +89,7 @@ extension SymmetricMemory {
     /// machines have only that.
     func meet(delay: Int64 = 0) async throws(MoriError) {
         let start = try await meetingTime()
-        roofline_sleep_until(start + delay)
+        roofline_wait_until(start + delay)
     }
 
     /// Waits for all ranks; the moment at which they agree to go on.

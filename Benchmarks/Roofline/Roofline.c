@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -170,9 +171,11 @@ int64_t roofline_now(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-void roofline_sleep_until(int64_t time) {
-    const struct timespec until = {time / 1000000000, time % 1000000000};
+void roofline_wait_until(int64_t time) {
+    const int64_t sleeps = time - 1000000;
+    const struct timespec until = {sleeps / 1000000000, sleeps % 1000000000};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) continue;
+    while (roofline_now() < time) sched_yield();
 }
 
 static bool passes(gate* start) {

@@ -7,7 +7,9 @@
 //   case ROUTING RANKS TOKENS HIDDEN TOPK EXPERTS_PER_RANK bf16|fp8_e4m3 SEED
 //   <number of rounds>
 #include <mpi.h>
+#include <sched.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <memory>
@@ -35,10 +37,19 @@ long long now() {
 void meet() {
     long long own = now(), last = 0;
     check(MPI_Allreduce(&own, &last, 1, MPI_LONG_LONG, MPI_MAX, MPI_COMM_WORLD), "MPI_Allreduce");
-    last += 3'000'000;
-    const timespec start{last / 1'000'000'000, last % 1'000'000'000};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &start, nullptr) != 0) {
+    // The last millisecond is yielded away: how late a machine wakes sleepers is not what is timed.
+    const long long start = last + 3'000'000, sleeps = start - 1'000'000;
+    const timespec until{sleeps / 1'000'000'000, sleeps % 1'000'000'000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) != 0) {
     }
+    while (now() < start) {
+        sched_yield();
+    }
+}
+
+/// Leaves the cores to the ranks that are still timed.
+void part() {
+    usleep(1000);
 }
 
 class Run {
@@ -106,10 +117,12 @@ public:
         dispatch.began = now();
         exchange_.dispatch(tokens_.get(), weights_.data(), c_.expertRow(rank_, 0));
         dispatch.ended = now();
+        part();
         meet();
         combine.began = now();
         exchange_.combine(output_.data());
         combine.ended = now();
+        part();
         return {dispatch, combine};
     }
 

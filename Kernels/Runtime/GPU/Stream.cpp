@@ -55,6 +55,8 @@ moriep_status streamSynchronize(moriep_stream* stream) {
     return MORIEP_SUCCESS;
 }
 
+moriep_status streamExpectWait(moriep_stream*, int32_t) { return MORIEP_SUCCESS; }
+
 moriep_status streamQuery(moriep_stream* stream) {
     GPU_USE_DEVICE(stream->device);
     GPU_TRY(StreamQuery, stream->native);

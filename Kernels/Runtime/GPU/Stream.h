@@ -26,6 +26,7 @@ moriep_status streamBorrow(int32_t device, uint64_t native, moriep_stream** out)
 moriep_status streamDestroy(moriep_stream* stream);
 moriep_status streamNative(moriep_stream* stream, uint64_t* out);
 moriep_status streamSynchronize(moriep_stream* stream);
+moriep_status streamExpectWait(moriep_stream* stream, int32_t expects);
 moriep_status streamQuery(moriep_stream* stream);
 moriep_status streamWaitEvent(moriep_stream* stream, moriep_event* event);
 moriep_status streamCallback(moriep_stream* stream, void (*function)(void*), void* context);

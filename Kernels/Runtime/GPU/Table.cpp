@@ -87,6 +87,7 @@ constexpr moriep_device_api kTable = {
     .stream_destroy = guarded<streamDestroy>,
     .stream_native = guarded<streamNative>,
     .stream_synchronize = guarded<streamSynchronize>,
+    .stream_expect_wait = streamExpectWait,
     .stream_query = guarded<streamQuery>,
     .stream_wait_event = guarded<streamWaitEvent>,
     .stream_callback = guarded<streamCallback>,

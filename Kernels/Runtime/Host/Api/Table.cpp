@@ -124,6 +124,11 @@ moriep_status streamNative(moriep_stream*, uint64_t*) {
 
 moriep_status streamSynchronize(moriep_stream* stream) { return stream->synchronize(); }
 
+moriep_status streamExpectWait(moriep_stream* stream, int32_t expects) {
+    stream->expectWait(expects != 0);
+    return MORIEP_SUCCESS;
+}
+
 moriep_status streamQuery(moriep_stream* stream) {
     return stream->isIdle() ? MORIEP_SUCCESS : MORIEP_NOT_READY;
 }
@@ -250,6 +255,7 @@ constexpr moriep_device_api kTable = {
     .stream_destroy = streamDestroy,
     .stream_native = streamNative,
     .stream_synchronize = streamSynchronize,
+    .stream_expect_wait = streamExpectWait,
     .stream_query = streamQuery,
     .stream_wait_event = streamWaitEvent,
     .stream_callback = streamCallback,

@@ -117,10 +117,11 @@ void moriep_stream::push(Command&& command) {
     }
 }
 
-/// Tells the stream's thread that there is a command, unless somebody waits, who runs it instead.
-/// Inside the lock.
+/// Tells the stream's thread that there is a command, unless somebody waits, who runs it instead,
+/// or the thread was told before. Inside the lock.
 void moriep_stream::offer() {
-    if (size_ == 0 || waiting_ > 0 || isRunning_) return;
+    if (size_ == 0 || waiting_ > 0 || expected_ > 0 || isRunning_ || isOffered_) return;
+    isOffered_ = true;
     offered_.fetch_add(1, std::memory_order_release);
     wake32(address(offered_));
 }
@@ -128,6 +129,7 @@ void moriep_stream::offer() {
 /// Takes the next command, unless there is none or it is another thread's to run.
 bool moriep_stream::take(Command& command, bool waits) {
     std::lock_guard lock(mutex_);
+    if (!waits) isOffered_ = false;
     if (isRunning_ || size_ == 0 || (waiting_ > 0 && !waits)) return false;
     isRunning_ = true;
     command = std::move(ring_[head_]);
@@ -219,6 +221,12 @@ moriep_status moriep_stream::synchronize() {
     waiting_ -= 1;
     offer();  // what came after the target
     return MORIEP_SUCCESS;
+}
+
+void moriep_stream::expectWait(bool expects) {
+    std::lock_guard lock(mutex_);
+    expected_ += expects ? 1 : -1;
+    offer();
 }
 
 bool moriep_stream::isIdle() const {

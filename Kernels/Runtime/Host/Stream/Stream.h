@@ -78,6 +78,9 @@ public:
     /// Returns once everything enqueued before has run. Runs what nobody runs yet itself: a caller
     /// that waits anyway need not hand its work to another thread and wait to be woken.
     moriep_status synchronize();
+    /// A thread is about to wait for what it enqueues (true), or no longer (false): until then the
+    /// stream's thread is not woken. It looks by itself every 10 ms.
+    void expectWait(bool expects);
     bool isIdle() const;
     /// Bytes that its launches moved.
     mori::host::Traffic traffic() const { return grid_.traffic(); }
@@ -102,6 +105,8 @@ private:
     size_t size_ = 0;
     bool isRunning_ = false;  ///< whether some thread runs a command
     int waiting_ = 0;         ///< threads inside synchronize; they run commands, and no one else
+    int expected_ = 0;        ///< threads that will be
+    bool isOffered_ = false;  ///< whether the stream's thread was told and has not looked yet
     std::unique_ptr<mori::host::Graph> capture_;
 
     std::atomic<uint32_t> pushed_{0};
