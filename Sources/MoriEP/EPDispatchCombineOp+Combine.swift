@@ -79,7 +79,8 @@ extension EPDispatchCombineOp {
 
     /// The sums of a round.
     func output(of lease: RoundLease, _ combine: CombineCall) -> CombineOutput {
-        CombineOutput(
+        let kernels = lease.kernels
+        return CombineOutput(
             tokens: kernels.tensor(
                 .combineOutput, slot: lease.slot,
                 shape: [lease.round.tokenCount, combine.hiddenDim],
@@ -119,7 +120,7 @@ extension EPDispatchCombineOp {
         if let weights {
             try checkRows("weights", weights)
             try check(
-                "weights", weights, shape: [weights.shape[0], config.expertsPerToken],
+                "weights", weights, rows: weights.shape[0], columns: config.expertsPerToken,
                 elementType: .float32)
         }
         guard input == .registered else { return }

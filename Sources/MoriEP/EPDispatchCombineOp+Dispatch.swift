@@ -114,9 +114,11 @@ extension EPDispatchCombineOp {
                     + " operator has room for 1 to \(config.dispatchRowByteCount): hiddenDim"
                     + " \(config.hiddenDim) of \(config.elementType)")
         }
-        try check("indices", input.indices, shape: [count, topK], elementType: .int32)
+        try check(
+            "indices", input.indices, rows: count, columns: topK, elementType: .int32)
         if let weights = input.weights {
-            try check("weights", weights, shape: [count, topK], elementType: .float32)
+            try check(
+                "weights", weights, rows: count, columns: topK, elementType: .float32)
         }
         if quantizes(tokens), let scales = input.scales {
             throw MoriError(
@@ -132,7 +134,7 @@ extension EPDispatchCombineOp {
             }
             let columns = try scaleColumns(of: scales.elementType)
             try check(
-                "scales", scales, shape: [count, columns], elementType: scales.elementType)
+                "scales", scales, rows: count, columns: columns, elementType: scales.elementType)
         }
         if let validTokenCount = input.validTokenCount {
             try check("validTokenCount", validTokenCount, shape: [1], elementType: .int32)
@@ -162,6 +164,7 @@ extension EPDispatchCombineOp {
         let capacity = maxReceivedTokens
         let topK = config.expertsPerToken
         let lease = lease(of: round, slot: slot, stage: .received)
+        let kernels = lease.kernels
         return DispatchOutput(
             tokens: kernels.tensor(
                 .receivedTokens, slot: slot, shape: [capacity, round.hiddenDim],

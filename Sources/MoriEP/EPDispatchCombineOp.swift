@@ -234,8 +234,9 @@ extension Result {
 extension EPDispatchCombineOp: DeviceStream.FaultSource {
     /// What ended this operator's rounds, in the words of whoever knows best: the world knows which
     /// rank died, the kernels only whom they waited for.
-    package var fault: MoriError? {
-        let kernels = kernels
+    package var fault: MoriError? { fault(of: kernels) }
+
+    private func fault(of kernels: OperatorKernels) -> MoriError? {
         guard let record = kernels.failureRecord, let recorded = kernels.recordedFailure else {
             return nil
         }
@@ -268,10 +269,9 @@ extension EPDispatchCombineOp: DeviceStream.FaultSource {
 
     /// Throws when no round can begin or end any more.
     func checkUsable() throws(MoriError) {
-        guard !state.withLock({ $0.isClosed }) else {
-            throw MoriError(.closed, "this operator was closed")
-        }
-        if let fault {
+        let (isClosed, kernels) = state.withLock { ($0.isClosed, $0.kernels) }
+        guard !isClosed else { throw MoriError(.closed, "this operator was closed") }
+        if let fault = fault(of: kernels) {
             throw MoriError(
                 .aborted, "an earlier round failed: \(fault)", wait: fault.wait,
                 ranks: fault.ranks)

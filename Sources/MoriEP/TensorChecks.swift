@@ -27,6 +27,17 @@ extension EPDispatchCombineOp {
         }
     }
 
+    /// Checks a matrix against its only legal shape and type; makes no array on every call's way.
+    func check(
+        _ name: String, _ tensor: DeviceTensor, rows: Int, columns: Int, elementType: ElementType
+    ) throws(MoriError) {
+        let shape = tensor.shape
+        guard
+            shape.count == 2 && shape[0] == rows && shape[1] == columns
+                && tensor.elementType == elementType && tensor.device == world.device
+        else { return try check(name, tensor, shape: [rows, columns], elementType: elementType) }
+    }
+
     /// Checks a tensor against the only legal shape and type.
     func check(
         _ name: String, _ tensor: DeviceTensor, shape: [Int], elementType: ElementType

@@ -40,9 +40,11 @@ public final class SymmetricMemory: Sendable {
     let state: Locked<State>
 
     struct State: Sendable {
-        var isClosed = false
+        var isClosed = false { didSet { isUsable = !isClosed && fault == nil } }
         var isRecovering = false
-        var fault: MoriError?
+        var fault: MoriError? { didSet { isUsable = !isClosed && fault == nil } }
+        /// Whether neither is there: what every call asks first.
+        private(set) var isUsable = true
         /// What the world is made of; another one after each recovery.
         var generation: WorldGeneration
         /// What recovery has to make anew, in the order in which it was made.
@@ -197,6 +199,7 @@ public final class SymmetricMemory: Sendable {
 
     /// Throws what ended this world.
     package func checkUsable() throws(MoriError) {
+        guard !state.withLock({ $0.isUsable }) else { return }
         let (isClosed, fault) = state.withLock { ($0.isClosed, $0.fault) }
         guard !isClosed else {
             throw MoriError(.closed, "rank \(rank)'s part of this world was closed")

@@ -1,4 +1,5 @@
 import CHIP
+import Glibc
 import MoriDevice
 import MoriTestSupport
 import Synchronization
@@ -139,6 +140,45 @@ import Testing
         try event.synchronize()
         try stream.synchronize()
         #expect(try tensor.blockingElements(as: Int32.self, on: stream) == [1, 2, 3])
+    }
+
+    /// Whoever blocks for its own work runs it: no other thread is woken, whose turn would come late.
+    /// The stream's thread looks by itself every 10 ms and finds some of the work.
+    @Test func aThreadThatBlocksForItsWorkRunsIt() throws {
+        let stream = try DeviceStream(on: device)
+        let elsewhere = Counter()
+        for _ in 0..<50 {
+            let own = pthread_self()
+            try stream.synchronize { () throws(MoriError) in
+                try stream.enqueue {
+                    if pthread_equal(own, pthread_self()) == 0 {
+                        elsewhere.value.add(1, ordering: .relaxed)
+                    }
+                }
+                usleep(1000)
+            }
+        }
+        #expect(elsewhere.value.load(ordering: .relaxed) < 40, "of 50; else all of them")
+        #expect(stream.isIdle)
+    }
+
+    /// It only delays: a body that waits for its own work, which it should not, still ends.
+    @Test(.timeLimit(.minutes(1)))
+    func workOfABodyThatDawdlesStartsAllTheSame() throws {
+        let stream = try DeviceStream(on: device)
+        let count = Counter()
+        try stream.synchronize { () throws(MoriError) in
+            try stream.enqueue { count.value.add(1, ordering: .relaxed) }
+            while count.value.load(ordering: .relaxed) == 0 { usleep(100) }
+        }
+        // And one that throws leaves its work to the stream's thread.
+        #expect(throws: MoriError.self) {
+            try stream.synchronize { () throws(MoriError) in
+                try stream.enqueue { count.value.add(1, ordering: .relaxed) }
+                throw MoriError(.invalidArgument, "of the test")
+            }
+        }
+        while count.value.load(ordering: .relaxed) < 2 { usleep(100) }
     }
 
     /// A thread that waits runs commands itself. Many threads enqueue and wait, and whoever runs a

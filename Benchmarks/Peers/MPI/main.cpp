@@ -48,9 +48,7 @@ void meet() {
 }
 
 /// Leaves the cores to the ranks that are still timed.
-void part() {
-    usleep(1000);
-}
+void part() { usleep(1000); }
 
 class Run {
 public:

@@ -49,7 +49,8 @@ int32_t roofline_run(const roofline_step* steps,
 int64_t roofline_now(void);
 
 /// Waits until a time of this clock; not at all when it has passed. Sleeps, but for the last
-/// millisecond, which it yields away: how late a machine wakes sleepers is not part of what is timed.
+/// millisecond, which it yields away: how late a machine wakes sleepers is not part of what is
+/// timed.
 void roofline_wait_until(int64_t time);
 
 #endif

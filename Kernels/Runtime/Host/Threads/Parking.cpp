@@ -44,12 +44,12 @@ void pauseCore() {
 }
 
 /// Whether this turn has been spent spinning or yielding.
-bool stillAwake(int turn) {
+bool stillAwake(int turn, int yieldTurns) {
     if (turn < kSpinTurns) {
         pauseCore();
         return true;
     }
-    if (turn < kSpinTurns + kYieldTurns && virtualNow() == 0) {
+    if (turn < kSpinTurns + yieldTurns && virtualNow() == 0) {
         sched_yield();
         return true;
     }
@@ -67,14 +67,14 @@ uint64_t now() {
 }
 
 void relax(int turn, const uint64_t* word, uint64_t seen) {
-    if (stillAwake(turn)) return;
+    if (stillAwake(turn, kYieldTurns)) return;
     const uint32_t epoch = static_cast<uint32_t>(seen >> 32);
     if (sleepVirtually(epochHalf(word), epoch, kSleepNanoseconds)) return;
     sleepUntilChanged(epochHalf(word), epoch, 0);
 }
 
 void nap(int turn) {
-    if (stillAwake(turn) || sleepVirtually(nullptr, 0, kNapNanoseconds)) return;
+    if (stillAwake(turn, kYieldTurns) || sleepVirtually(nullptr, 0, kNapNanoseconds)) return;
     const timespec time{0, kNapNanoseconds};
     clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
 }
@@ -94,7 +94,7 @@ void wake(const uint64_t* word) {
 }
 
 void relax32(int turn, const uint32_t* word, uint32_t seen) {
-    if (stillAwake(turn) || sleepVirtually(word, seen, -1)) return;
+    if (stillAwake(turn, kIdleYieldTurns) || sleepVirtually(word, seen, -1)) return;
     sleepUntilChanged(word, seen, FUTEX_PRIVATE_FLAG);
 }
 

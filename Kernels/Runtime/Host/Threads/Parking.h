@@ -7,8 +7,11 @@ namespace mori::host {
 
 /// Looks at a word before a waiting thread gives its core away: about a microsecond.
 constexpr int kSpinTurns = 20;
-/// Looks with a yield between them before it sleeps.
-constexpr int kYieldTurns = 16;
+/// Looks with a yield between them before it sleeps, at what a peer stores: it will come soon, and
+/// an idle core of a virtual machine is late to wake.
+constexpr int kYieldTurns = 100;
+/// The same at what a thread of this process stores: it may be long until there is work.
+constexpr int kIdleYieldTurns = 16;
 
 /// Nanoseconds of the monotonic clock, which all processes of a machine share.
 uint64_t now();
