@@ -145,10 +145,11 @@ import Testing
                 ? "\(manifest.location)\n\(manifest.text)"
                 : """
                 import PackageDescription
-                let dependencies: [Package.Dependency] = [
+                func dependency() -> Package.Dependency {
                 \(manifest.location)
                 \(manifest.text)
-                ]
+                #sourceLocation()
+                }
                 """
             try await Self.withFile(text) { file in
                 Self.expectSuccess(try await TypeCheck.manifest([file], toolsVersion: "6.2.0"))

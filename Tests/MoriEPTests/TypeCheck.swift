@@ -49,10 +49,8 @@ struct TypeCheck {
         let info = try await run(["-print-target-info"], [], typeChecks: false)
         let resources = try #require(info.output.firstMatch(of: /"runtimeResourcePath": "(.*)"/)).1
         return try await run(
-            [
-                "-I", "\(resources)/pm/ManifestAPI", "-package-description-version", toolsVersion,
-                "-parse-as-library",
-            ], files)
+            ["-I", "\(resources)/pm/ManifestAPI", "-package-description-version", toolsVersion],
+            files)
     }
 
     private static func run(
