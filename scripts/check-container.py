@@ -53,11 +53,13 @@ def owner(library):
 
 
 def needed(files):
-    """The package of each library that a file is linked with, but for those installed with it."""
-    own = {file.name for file in files}
+    """The package of each library that a file asks for; what those need, their packages bring."""
     for file in files:
+        asked = set(re.findall(r"\(NEEDED\).*\[(.*)\]", output("readelf", "--dynamic", str(file))))
+        if not asked:
+            fail(f"readelf says nothing about {file}")
         for name, path in re.findall(r"^\s*(\S+) => (\S+)", output("ldd", str(file)), re.M):
-            if name in own:
+            if name not in asked:
                 continue
             if path == "not":
                 fail(f"{file} needs {name}, which is not here")
@@ -67,7 +69,7 @@ def needed(files):
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    if not shutil.which("apt-cache") or not shutil.which("ldd"):
+    if not shutil.which("apt-cache") or not shutil.which("dpkg-query"):
         print("check-container: skipped, no apt here")
         return
     stage = pathlib.Path(sys.argv[1])

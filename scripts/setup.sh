@@ -133,6 +133,7 @@ want_package() {
     want make
     want pkg-config pkgconf
     want python3
+    want binutils
     if ! have cc; then want gcc; fi
     want libc6-dev
 }

@@ -9,7 +9,10 @@ cd "$(dirname "$0")/.."
 version="${1:?usage: $0 VERSION}"
 root="$PWD"
 work="$root/.build-package"
-prefix="$work/prefix"
+# Elsewhere, so that nothing of this checkout is found by its place.
+elsewhere="$(mktemp -d)"
+prefix="$elsewhere/prefix"
+trap 'rm -rf "$elsewhere"' EXIT
 swift="${SWIFT:-swift}"
 
 say() { printf 'test-package: %s\n' "$*" >&2; }
@@ -20,12 +23,12 @@ fail() {
 }
 
 # Runs a program with nothing of this checkout around it.
-alone() { (cd / && env -i HOME="$work" PATH=/usr/bin:/bin "$@"); }
+alone() { (cd / && env -i HOME="$elsewhere" PATH=/usr/bin:/bin "$@"); }
 
 # ---------------------------------------------------------------------------------------------
 # The installed tree
 
-rm -rf "$prefix" "$work/stage" "$work/program"
+rm -rf "$work/stage"
 mkdir -p "$work"
 
 # A path that is none is refused before anything is built.
@@ -41,8 +44,8 @@ export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
 # Word splitting is meant: these are options.
 # shellcheck disable=SC2046
 cc -std=c11 -Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags moriep) Tests/Packaging/C/main.c \
-    $(pkg-config --libs moriep) "-Wl,-rpath,$(pkg-config --variable=libdir moriep)" -o "$work/program"
-say "the program in C says: $(alone "$work/program")"
+    $(pkg-config --libs moriep) "-Wl,-rpath,$(pkg-config --variable=libdir moriep)" -o "$elsewhere/program"
+say "the program in C says: $(alone "$elsewhere/program")"
 unset PKG_CONFIG_PATH
 
 program="$prefix/bin/mori-ep"
@@ -106,7 +109,7 @@ consumer=Tests/Packaging/Consumer
 scratch="$work/consumer"
 rm -rf "$scratch/repositories" "$scratch/checkouts" "$scratch/workspace-state.json" "$work/security" \
     "$consumer/Package.resolved"
-trap 'rm -f "$root/$consumer/Package.resolved"' EXIT
+trap 'rm -rf "$elsewhere" "$root/$consumer/Package.resolved"' EXIT
 
 # Builds and runs the consumer with these traits; the path of its program in `program`.
 consume() {

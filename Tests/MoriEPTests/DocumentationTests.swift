@@ -217,6 +217,20 @@ import Testing
         #expect(count > 20)
     }
 
+    @Test func theVersionIsTheSameEverywhere() throws {
+        let makefile = try TypeCheck.text("Makefile")
+        let version = try #require(makefile.firstMatch(of: /(?m)^VERSION := (\d+\.\d+\.\d+)$/)).1
+        for file in [
+            "README.md", "\(Self.catalog)/GettingStarted.md",
+            "Tests/Packaging/Consumer/Package.swift",
+        ] {
+            let named = try TypeCheck.text(file).matches(of: /from: "([\d.]+)"/)
+            #expect(!named.isEmpty, "\(file)")
+            for other in named { #expect(other.1 == version, "\(file) names \(other.1)") }
+        }
+        #expect(try TypeCheck.text("CHANGELOG.md").contains(version))
+    }
+
     @Test func contributingHasEveryTargetOfMakeAndEveryFolder() throws {
         let page = try TypeCheck.text("CONTRIBUTING.md")
         let targets = Set(
