@@ -105,25 +105,37 @@ git -C "$repository" -c user.name=test -c user.email=test@example.org commit --q
 git -C "$repository" tag "$version"
 
 # Versions that were resolved before are others: this tag moves.
-consumer=Tests/Packaging/Consumer
+consumer="$work/package"
 scratch="$work/consumer"
 rm -rf "$scratch/repositories" "$scratch/checkouts" "$scratch/workspace-state.json" "$work/security" \
-    "$consumer/Package.resolved"
-trap 'rm -rf "$elsewhere" "$root/$consumer/Package.resolved"' EXIT
+    "$consumer"
+cp -r Tests/Packaging/Consumer "$consumer"
 
-# Builds and runs the consumer with these traits; the path of its program in `program`.
+# Builds the consumer with these traits; the path of its program in `program`.
 consume() {
     local options=(--package-path "$consumer" --scratch-path "$scratch" --security-path "$work/security"
         --disable-index-store)
     export CONSUMER_TRAITS="$1" CONSUMER_REPOSITORY="file://$repository"
     "$swift" build "${options[@]}"
     program="$("$swift" build "${options[@]}" --show-bin-path)/Consumer"
-    say "with traits $1: $("$program")"
 }
 
 consume default
+say "with the default traits: $("$program")"
 ldd "$program" | grep -q libibverbs || fail "the trait RDMA is on by default, and libibverbs not linked"
 consume none
+say "without traits: $("$program")"
 if ldd "$program" | grep -E 'libibverbs|librdmacm|libnuma'; then
     fail "without traits, libraries of RDMA are linked all the same"
 fi
+
+# The program of the first article, as a reader types it.
+awk '/^```swift$/ { inside = 1; text = ""; next }
+     /^```$/ { if (inside && text ~ /@main/) printf "%s", text; inside = 0 }
+     inside { text = text $0 "\n" }' Sources/MoriEP/MoriEP.docc/GettingStarted.md \
+    >"$consumer/Sources/Consumer/Consumer.swift"
+consume none
+output="$("$program" | sort)"
+[[ "$output" == $'rank 0: 6 rows came, 3.0 came back\nrank 1: 6 rows came, 3.0 came back' ]] ||
+    fail "the program of GettingStarted.md says: $output"
+say "the program of GettingStarted.md says what the article says"
