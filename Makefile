@@ -10,6 +10,10 @@ VERSION := 0.1.0
 # Where make install puts things; DESTDIR goes before it.
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
+# A mori-ep that was built before, to be installed; else make install builds one for release.
+PROGRAM ?=
+# make test-package PACKAGE_ARGS=--release installs what make install builds, which takes minutes more.
+PACKAGE_ARGS ?=
 # The path below which the pages of make docs will be served: make docs DOCS_BASE=MoriEP.
 DOCS_BASE ?=
 # make test-api API_ARGS=--write stores the public API as it is; API_BASELINE is a tag to compare with.
@@ -185,11 +189,11 @@ test-api: ## Compare the public API with docs/api.txt; with API_BASELINE, with a
 
 test-package: ## Install, use and remove what was installed; build a package that depends on this one.
 	@scripts/setup.sh build package
-	@scripts/test-package.sh $(VERSION)
+	@scripts/test-package.sh $(VERSION) $(PACKAGE_ARGS)
 
 install: ## Install the command line, the C ABI and the kernels that were built, below PREFIX.
 	@scripts/setup.sh build
-	@DESTDIR="$(DESTDIR)" scripts/install.sh install "$(PREFIX)" "$(LIBDIR)" "$(VERSION)"
+	@DESTDIR="$(DESTDIR)" scripts/install.sh install "$(PREFIX)" "$(LIBDIR)" "$(VERSION)" "$(PROGRAM)"
 
 uninstall: ## Remove what make install has put below PREFIX.
 	@DESTDIR="$(DESTDIR)" scripts/install.sh uninstall "$(PREFIX)" "$(LIBDIR)" "$(VERSION)"

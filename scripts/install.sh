@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs, or removes, what others need of this checkout; make install and make uninstall say it.
 #
-#   scripts/install.sh install|uninstall PREFIX LIBDIR VERSION
+#   scripts/install.sh install|uninstall PREFIX LIBDIR VERSION [PROGRAM]
+#
+#   PROGRAM: a mori-ep that was built before; else it is built for release
 #
 #   PREFIX/bin/mori-ep                  the command line, with Swift's libraries linked in
 #   LIBDIR/libmoriep_host.so            the host device for programs in C, and a name with its version
@@ -17,6 +19,7 @@ action="${1:-}"
 prefix="${2:-}"
 libdir="${3:-}"
 version="${4:-}"
+program="${5:-}"
 destination="${DESTDIR:-}"
 
 fail() {
@@ -25,7 +28,7 @@ fail() {
 }
 
 if [[ "$action" != install && "$action" != uninstall || -z "$version" ]]; then
-    echo "usage: $0 install|uninstall PREFIX LIBDIR VERSION" >&2
+    echo "usage: $0 install|uninstall PREFIX LIBDIR VERSION [PROGRAM]" >&2
     exit 2
 fi
 # What is installed is found by these paths later, from any folder.
@@ -53,8 +56,10 @@ if [[ "$action" == uninstall ]]; then
 fi
 
 scripts/build-kernels.sh host
-"${SWIFT:-swift}" build -c release --product mori-ep --static-swift-stdlib
-program="$("${SWIFT:-swift}" build -c release --show-bin-path)/mori-ep"
+if [[ -z "$program" ]]; then
+    "${SWIFT:-swift}" build -c release --product mori-ep --static-swift-stdlib
+    program="$("${SWIFT:-swift}" build -c release --show-bin-path)/mori-ep"
+fi
 
 install -d "$bin" "$lib/pkgconfig" "$include"
 install -m 755 "$program" "$bin/mori-ep"
