@@ -5,6 +5,20 @@
 .DELETE_ON_ERROR:
 
 SWIFT ?= swift
+# Of the package; the README, the changelog and moriep.pc say the same.
+VERSION := 0.1.0
+# Where make install puts things; DESTDIR goes before it.
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+# A mori-ep that was built before, to be installed; else make install builds one for release.
+PROGRAM ?=
+# make test-package PACKAGE_ARGS=--release installs what make install builds, which takes minutes more.
+PACKAGE_ARGS ?=
+# The path below which the pages of make docs will be served: make docs DOCS_BASE=MoriEP.
+DOCS_BASE ?=
+# make test-api API_ARGS=--write stores the public API as it is; API_BASELINE is a tag to compare with.
+API_ARGS ?=
+API_BASELINE ?=
 # Passed on as they are: make bench BENCH_ARGS="--ranks 4", make test TEST_ARGS="--filter Dispatch".
 BENCH_ARGS ?=
 TEST_ARGS ?=
@@ -32,12 +46,12 @@ SCHEDULES ?= 1000
 SEED ?= 1
 
 SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
-CXX_FILES = $(shell find Kernels Sources Benchmarks Tests/Emulator Tests/Primitives -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
+CXX_FILES = $(shell find Kernels Sources Benchmarks Tests/Emulator Tests/Packaging Tests/Primitives -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
         test-tsan test-asan test-mutants test-races test-faults test-model test-soak fuzz \
         test-rdma lint format kernels kernels-nvidia test-isa emulator test-emulated \
-        hardware-check clean distclean
+        hardware-check docs test-api test-package install uninstall clean distclean
 
 help: ## Show this list.
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' \
@@ -162,8 +176,30 @@ test-emulated: setup emulator ## Execute the AMD kernels' gfx942 code and compar
 hardware-check: setup ## On a machine with GPUs and NICs: all that could not be run without them.
 	@scripts/hardware-check.sh
 
+docs: ## Build the documentation into .build/docs; what has none, and each warning, is an error.
+	@scripts/setup.sh build docs
+	@scripts/docs.sh $(DOCS_BASE)
+
+# SwiftPM's own check builds the tag first, which takes minutes: make test-api API_BASELINE=0.1.0.
+test-api: ## Compare the public API with docs/api.txt; with API_BASELINE, with a tag, by SwiftPM.
+	@scripts/setup.sh build docs
+	@scripts/symbol-graph.sh .build/symbol-graph
+	@scripts/check-api.py .build/symbol-graph $(API_ARGS)
+	$(if $(API_BASELINE),$(SWIFT) package diagnose-api-breaking-changes $(API_BASELINE))
+
+test-package: ## Install, use and remove what was installed; build a package that depends on this one.
+	@scripts/setup.sh build package
+	@scripts/test-package.sh $(VERSION) $(PACKAGE_ARGS)
+
+install: ## Install the command line, the C ABI and the kernels that were built, below PREFIX.
+	@scripts/setup.sh build
+	@DESTDIR="$(DESTDIR)" scripts/install.sh install "$(PREFIX)" "$(LIBDIR)" "$(VERSION)" "$(PROGRAM)"
+
+uninstall: ## Remove what make install has put below PREFIX.
+	@DESTDIR="$(DESTDIR)" scripts/install.sh uninstall "$(PREFIX)" "$(LIBDIR)" "$(VERSION)"
+
 clean: ## Remove what was built.
-	rm -rf .build .build-examples .build-tsan .build-asan .build-checked .build-fuzz
+	rm -rf .build .build-examples .build-tsan .build-asan .build-checked .build-fuzz .build-package
 
 distclean: clean ## Remove downloaded tools as well.
 	rm -rf .cache

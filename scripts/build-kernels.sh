@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the kernels' shared object for one kind of GPU.
+# Builds the kernels' shared object for one kind of device.
 #
 #   scripts/build-kernels.sh amd      .build/kernels/libmoriep_amd.so
 #   scripts/build-kernels.sh nvidia   .build/kernels/libmoriep_nvidia.so
+#   scripts/build-kernels.sh host     .build/kernels/libmoriep_host.so, for programs in C
 #   scripts/build-kernels.sh amd|nvidia primitives   beside it, what PrimitiveTests run on the GPU:
 #                                     .build/kernels/libprimitives_amd.so or _nvidia.so
 #
@@ -10,6 +11,7 @@
 # device libraries completed by rocm-bitcode.sh; else the distribution's hipcc. All GPUs of
 # MORI_EP_ARCHITECTURES that the compiler knows go into one library.
 # NVIDIA: $CUDA_PATH/bin/nvcc where there is one; else nvcc from Python wheels (setup.sh nvidia).
+# Host: Swift's clang, or $CXX.
 # Does nothing when the library is newer than its sources.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -177,6 +179,31 @@ build_nvidia() {
     printf '%s\n' "$nvcc" >"$objects/configuration"
 }
 
+# Without the tools of the checked build: what programs in C get is what Swift programs run.
+build_host() {
+    local clang="${CXX:-}"
+    if [[ -z "$clang" ]]; then clang="$(dirname "$(readlink -f "$(command -v swift)")")/clang++"; fi
+    if ! command -v "$clang" >/dev/null; then
+        fail "no compiler for the host device: neither Swift's clang++ ($clang) nor CXX"
+    fi
+    if up_to_date "$clang"; then return; fi
+    rm -f "$library" "$objects"/*.o
+    say "$clang for $(uname -m)"
+    local commands=() source
+    while read -r source; do
+        commands+=("$(quoted "$clang" "${flags[@]}" -IKernels/Runtime/include -ffp-contract=off -fPIC -fvisibility=hidden \
+            -Wall -Wextra -c "$source" -o "$objects/$(basename "$source" .cpp).o")")
+    done < <(find Kernels/Runtime/Host Kernels/Runtime/Library -name '*.cpp' \
+        -not -path '*/Checked/*' | sort)
+    run_parallel "${commands[@]}"
+    # Programs ask for the version of the C ABI, and get it or none.
+    local version
+    version="$(sed -n 's/^#define MORIEP_API_VERSION \([0-9]*\)u$/\1/p' Sources/CHIP/moriep.h)"
+    "$clang" -shared "$objects"/*.o -pthread "-Wl,-soname,libmoriep_host.so.$version" \
+        -Wl,--version-script=scripts/exports.map -Wl,-z,defs -Wl,-z,nodelete -o "$library"
+    printf '%s\n' "$clang" >"$objects/configuration"
+}
+
 # The primitives alone, for tests on the GPU.
 build_primitives() {
     local source=Tests/Primitives/GPU/Primitives.cpp into="$output/libprimitives_$backend.so" offload
@@ -196,12 +223,18 @@ build_primitives() {
 
 case "$backend" in
     amd | nvidia) ;;
+    host)
+        if [[ -n "${2:-}" ]]; then
+            echo "usage: $0 host; the host device's primitives are part of the tests" >&2
+            exit 2
+        fi
+        ;;
     *)
-        echo "usage: $0 amd|nvidia [primitives]" >&2
+        echo "usage: $0 host|amd|nvidia [primitives]" >&2
         exit 2
         ;;
 esac
 mkdir -p "$objects"
-if [[ "$backend" == amd ]]; then build_amd; else build_nvidia; fi
+"build_$backend"
 say "$library"
 if [[ "${2:-}" == primitives ]]; then build_primitives; fi

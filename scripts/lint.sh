@@ -16,7 +16,7 @@ done
 swift format lint --strict --parallel --recursive "${folders[@]}" Package.swift || failed=1
 
 # 2. C and C++.
-mapfile -t files < <(find Kernels Sources Benchmarks Tests/Emulator Tests/Primitives -type f \
+mapfile -t files < <(find Kernels Sources Benchmarks Tests/Emulator Tests/Packaging Tests/Primitives -type f \
     \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \) | sort)
 "$clang_format" --dry-run -Werror "${files[@]}" || failed=1
 

@@ -10,6 +10,8 @@
 #                               what bench-instructions counts with: valgrind
 #   scripts/setup.sh peers      what bench-peers measures beside us: Open MPI, PyTorch; matplotlib
 #   scripts/setup.sh models     spin and a C compiler for what it generates
+#   scripts/setup.sh docs       what docs and test-api read symbol graphs with: Python
+#   scripts/setup.sh package    what test-package compiles a program in C with
 #   scripts/setup.sh rdma-lab   what test-rdma's virtual machines are made of: qemu, Debian's kernel
 #
 # Swift and git are expected to be there. Several arguments may be given.
@@ -122,6 +124,20 @@ want_models() {
     want libc6-dev
 }
 
+want_docs() {
+    want make
+    want python3
+}
+
+want_package() {
+    want make
+    want pkg-config pkgconf
+    want python3
+    want binutils
+    if ! have cc; then want gcc; fi
+    want libc6-dev
+}
+
 want_rdma_lab() {
     want_build
     want python3
@@ -229,12 +245,13 @@ parts=("$@")
 if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
-        build | kernels | nvidia | emulator | lint | models | instructions | peers | rdma-lab)
+        build | kernels | nvidia | emulator | lint | models | instructions | peers | docs | package | \
+            rdma-lab)
             "want_${part//-/_}"
             ;;
         *)
             fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, models," \
-                "instructions, peers and rdma-lab"
+                "instructions, peers, docs, package and rdma-lab"
             ;;
     esac
 done

@@ -1,7 +1,8 @@
 // The C ABI between Swift and the kernels: one versioned table of functions per kind of device.
 //
-// Three libraries implement it. The host device is linked in (`moriep_host_api`); the AMD and the
-// NVIDIA device are shared objects that are opened at run time and export `moriep_get_api`.
+// Three libraries implement it. The host device is linked into Swift programs (`moriep_host_api`),
+// and a shared object for programs in C; the AMD and the NVIDIA device are shared objects that are
+// opened at run time. All shared objects export `moriep_get_api`.
 // Rules: C11 only; every function returns a status and writes its results through pointers; no C++
 // exception crosses; device addresses are 64-bit integers, never dereferenced by Swift unless the
 // device says that its memory is host memory.
@@ -168,6 +169,9 @@ typedef struct moriep_device_api {
 
 /// What the shared objects export: the table, or null for a version they do not know.
 typedef const moriep_device_api* (*moriep_get_api_function)(uint32_t version);
+
+/// The same for programs that are linked with one of them, such as by `pkg-config moriep`.
+const moriep_device_api* moriep_get_api(uint32_t version);
 
 #ifdef __cplusplus
 }

@@ -60,6 +60,8 @@ package final class KernelLibrary: Sendable {
         if let executable, let slash = executable.lastIndex(of: "/") {
             let folder = executable[..<slash]
             paths.append("\(folder)/\(name)")
+            // `make install` puts programs into bin and libraries into lib, beside it.
+            if folder.hasSuffix("/bin") { paths.append("\(folder.dropLast(3))lib/\(name)") }
             // `make kernels` builds into .build/kernels; executables lie in .build/<triple>/<mode>.
             if let build = folder.range(of: "/.build") {
                 paths.append("\(folder[..<build.lowerBound])/.build/kernels/\(name)")

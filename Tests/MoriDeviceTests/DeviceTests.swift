@@ -137,8 +137,8 @@ private func checkMissing(_ kind: Device.Kind) throws {
             .amd, environment: ["MORI_EP_LIBRARY": ""], executable: "/usr/bin/tool")
         #expect(
             all == [
-                "/usr/bin/libmoriep_amd.so", ".build/kernels/libmoriep_amd.so",
-                "libmoriep_amd.so",
+                "/usr/bin/libmoriep_amd.so", "/usr/lib/libmoriep_amd.so",
+                ".build/kernels/libmoriep_amd.so", "libmoriep_amd.so",
             ])
     }
 

@@ -8,7 +8,7 @@ enum Settings {
         "which device runs the kernels; auto takes a GPU if one answers")
     static let library = Setting<String>(
         "MORI_EP_LIBRARY", .text("a file or a folder"),
-        default: "beside the program, .build/kernels, the loader's path",
+        default: "beside the program, lib beside its bin, .build/kernels, the loader's path",
         "the GPU kernels' shared object, or its folder")
     static let launchMode = Setting<LaunchMode>(
         "MORI_EP_LAUNCH_CONFIG_MODE", .choice, default: "MANUAL",
