@@ -28,6 +28,8 @@ SCALING_ARGS ?=
 PLOTS ?= .build/measured
 # Debian's Python, which has Debian's PyTorch and matplotlib.
 PYTHON ?= /usr/bin/python3
+# Words that choose checks of launchers: make test-launchers LAUNCHERS=srun.
+LAUNCHERS ?=
 # Words that choose variants of models: make test-model MODEL_ARGS="-v Ring".
 MODEL_ARGS ?=
 # How long worlds come and go, which come, and how many operators.
@@ -39,7 +41,7 @@ SOAK_SCHEDULES ?= 100000
 SECONDS ?= 60
 FUZZ_CORPUS ?= .build-fuzz/corpus
 # The suites that run under a sanitizer: a regular expression over their names.
-SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics|Recovery|Deadline|Close)Tests
+SANITIZED ?= MoriDeviceTests|SymmetricMemoryTests|/(IntraNode|Launch|Round|Overflow|Graph|Disagreement|Failure|Lifetime|InterNodeRound|InterNodeSchedule|InterNodeFailure|SplitPhase|UniqueIDWorld|Numerics|Recovery|Deadline|Close|Metrics)Tests
 
 # The schedules of test-faults.
 SCHEDULES ?= 1000
@@ -50,7 +52,7 @@ CXX_FILES = $(shell find Kernels Sources Benchmarks Tests/Emulator Tests/Packagi
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
         test-tsan test-asan test-mutants test-races test-faults test-model test-soak fuzz \
-        test-rdma lint format kernels kernels-nvidia test-isa emulator test-emulated \
+        test-launchers test-rdma lint format kernels kernels-nvidia test-isa emulator test-emulated \
         hardware-check docs test-api test-package install uninstall clean distclean
 
 help: ## Show this list.
@@ -140,6 +142,13 @@ test-soak: setup ## Worlds that come and go, 10,000 operators, 100,000 schedules
 fuzz: setup ## Feed made-up bytes to whatever is parsed from outside, SECONDS for each parser.
 	MORI_EP_FUZZ=1 $(SWIFT) build --sanitize fuzzer --scratch-path .build-fuzz --product mori-ep-fuzz
 	@scripts/fuzz.sh $(SECONDS) $(FUZZ_CORPUS)
+
+# The programs as `make test` builds them.
+test-launchers: ## Run ranks under mpirun, torchrun's variables, Slurm and mori-ep launch.
+	@scripts/setup.sh build launchers
+	$(SWIFT) build --product bench-dispatch-combine
+	$(SWIFT) build --product mori-ep
+	@python3 -B Tests/Launchers/launchers.py .build/debug $(LAUNCHERS)
 
 test-rdma: ## Run ranks on two virtual machines over real RDMA verbs; skipped without qemu.
 	@Tests/Lab/run.sh

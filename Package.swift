@@ -24,6 +24,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
@@ -70,6 +71,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "CoreMetrics", package: "swift-metrics"),
                 .target(name: "CIBVerbs", condition: .when(traits: ["RDMA"])),
                 .target(name: "CRDMACM", condition: .when(traits: ["RDMA"])),
                 .target(name: "CNUMA", condition: .when(traits: ["RDMA"])),
@@ -77,7 +79,10 @@ let package = Package(
             swiftSettings: .strict),
         .target(
             name: "MoriEP",
-            dependencies: ["CHIP", "MoriDevice", "MoriShmem"],
+            dependencies: [
+                "CHIP", "MoriDevice", "MoriShmem",
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+            ],
             // Into the code and not into a bundle, which would have to lie beside each program.
             resources: [.embedInCode("Tuning/PublishedTuning.json")],
             swiftSettings: .strict),
@@ -176,6 +181,10 @@ let package = Package(
             dependencies: [
                 "CHIP", "MoriEP", "MoriLauncher", "MoriOracle", "MoriTestSupport",
                 "bench-dispatch-combine", "mori-ep", "mori-lab",
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+                .product(name: "MetricsTestKit", package: "swift-metrics"),
+                .product(name: "InMemoryLogging", package: "swift-log"),
+                .product(name: "Logging", package: "swift-log"),
             ],
             // Compiled by a test, which expects their errors.
             exclude: ["PythonNames"],

@@ -9,6 +9,7 @@
 #   scripts/setup.sh instructions
 #                               what bench-instructions counts with: valgrind
 #   scripts/setup.sh peers      what bench-peers measures beside us: Open MPI, PyTorch; matplotlib
+#   scripts/setup.sh launchers  what test-launchers starts ranks with: Open MPI, Slurm and its munge
 #   scripts/setup.sh models     spin and a C compiler for what it generates
 #   scripts/setup.sh docs       what docs and test-api read symbol graphs with: Python
 #   scripts/setup.sh package    what test-package compiles a program in C with
@@ -114,6 +115,16 @@ want_peers() {
     want python3-numpy
     want python3-torch
     want python3-matplotlib
+}
+
+want_launchers() {
+    want make
+    want python3
+    want openmpi-bin
+    want slurmd
+    want slurmctld
+    want slurm-client
+    want munge
 }
 
 want_models() {
@@ -245,13 +256,13 @@ parts=("$@")
 if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
-        build | kernels | nvidia | emulator | lint | models | instructions | peers | docs | package | \
+        build | kernels | nvidia | emulator | lint | models | instructions | peers | launchers | docs | package | \
             rdma-lab)
             "want_${part//-/_}"
             ;;
         *)
             fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, models," \
-                "instructions, peers, docs, package and rdma-lab"
+                "instructions, peers, launchers, docs, package and rdma-lab"
             ;;
     esac
 done

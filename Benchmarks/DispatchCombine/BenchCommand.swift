@@ -26,15 +26,20 @@ struct BenchCommand: AsyncParsableCommand {
         transform: OptionTypes.kernel)
     var kernel: KernelType = .intraNode
 
-    @Option(help: "Ranks. (default: 8, or the launcher's)")
+    @Option(
+        help: "Ranks. (default: 8, or the launcher's)",
+        transform: OptionTypes.count)
     var ranks: Int?
 
     @Option(
-        help: "Ranks of a node, the last of which may have fewer. (default: all, or the launcher's)"
-    )
+        help:
+            "Ranks of a node, the last of which may have fewer. (default: all, or the launcher's)",
+        transform: OptionTypes.count)
     var gpusPerNode: Int?
 
-    @Option(help: "Queue pairs to each peer, for the inter-node kernels.")
+    @Option(
+        help: "Queue pairs to each peer, for the inter-node kernels.",
+        transform: OptionTypes.count)
     var queuePairs: Int = 1
 
     @Option(help: "What the ranks are, process or thread. (default: process)")
@@ -43,16 +48,24 @@ struct BenchCommand: AsyncParsableCommand {
     @Option(help: "auto, host, amd, nvidia or emulated. (default: MORI_EP_DEVICE, else auto)")
     var device: DeviceChoice?
 
-    @Option(help: "Tokens of each rank, 0 or more.")
+    @Option(
+        help: "Tokens of each rank, 0 or more.",
+        transform: OptionTypes.countOrZero)
     var tokens: Int = 4096
 
-    @Option(help: "Elements of a token.")
+    @Option(
+        help: "Elements of a token.",
+        transform: OptionTypes.count)
     var hidden: Int = 7168
 
-    @Option(help: "Experts at each rank.")
+    @Option(
+        help: "Experts at each rank.",
+        transform: OptionTypes.count)
     var expertsPerRank: Int = 32
 
-    @Option(help: "Experts of a token.")
+    @Option(
+        help: "Experts of a token.",
+        transform: OptionTypes.count)
     var topk: Int = 8
 
     @Option(
@@ -76,7 +89,9 @@ struct BenchCommand: AsyncParsableCommand {
         transform: OptionTypes.quantization)
     var quantization: CombineQuantization = .none
 
-    @Option(help: "Elements that share a scale where something is quantized: 32, 64, 128 or 256.")
+    @Option(
+        help: "Elements that share a scale where something is quantized: 32, 64, 128 or 256.",
+        transform: OptionTypes.quantizationBlock)
     var quantizationBlock: Int = 128
 
     @Option(
@@ -88,20 +103,27 @@ struct BenchCommand: AsyncParsableCommand {
     @Flag(help: "Combine from the registered buffer, which peers read in place.")
     var zeroCopy = false
 
-    @Option(help: "Timed rounds.")
+    @Option(
+        help: "Timed rounds.",
+        transform: OptionTypes.count)
     var iterations: Int = 10
 
     @Option(
-        help: "Rounds before the timed ones. (default: until all peers' pages are known, 3 to 24)")
+        help: "Rounds before the timed ones. (default: until all peers' pages are known, 3 to 24)",
+        transform: OptionTypes.countOrZero)
     var warmup: Int?
 
     @Flag(inversion: .prefixedNo, help: "Compare a whole round with the oracle, bit for bit.")
     var verify = true
 
-    @Option(help: "What tokens, weights and routing depend on.")
+    @Option(
+        help: "What tokens, weights and routing depend on.",
+        transform: OptionTypes.seed)
     var seed: UInt64 = 1
 
-    @Option(help: "Seconds that a round may wait for a rank. (default: MORI_EP_TIMEOUT, else 30)")
+    @Option(
+        help: "Seconds that a round may wait for a rank. (default: MORI_EP_TIMEOUT, else 30)",
+        transform: { try OptionTypes.seconds($0, 0.001...1e6) })
     var timeout: Double?
 
     @Option(help: ArgumentHelp("Write the results there, as one object.", valueName: "file"))
@@ -119,23 +141,6 @@ struct BenchCommand: AsyncParsableCommand {
     var worker = false
 
     func validate() throws {
-        func require(_ option: String, _ value: Int, atLeast least: Int) throws {
-            guard value >= least else {
-                throw ValidationError("\(option) is \(value); legal is \(least) or more")
-            }
-        }
-        try require("--ranks", ranks ?? 1, atLeast: 1)
-        try require("--gpus-per-node", gpusPerNode ?? 1, atLeast: 1)
-        try require("--queue-pairs", queuePairs, atLeast: 1)
-        try require("--tokens", tokens, atLeast: 0)
-        try require("--hidden", hidden, atLeast: 1)
-        try require("--experts-per-rank", expertsPerRank, atLeast: 1)
-        try require("--topk", topk, atLeast: 1)
-        try require("--iterations", iterations, atLeast: 1)
-        try require("--warmup", warmup ?? 0, atLeast: 0)
-        if let timeout, !(0.001...1e6).contains(timeout) {
-            throw ValidationError("--timeout is \(timeout); legal is 0.001 to 1000000 seconds")
-        }
         if let json { try OptionTypes.checkWritable(json, option: "--json") }
     }
 

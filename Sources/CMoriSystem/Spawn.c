@@ -125,3 +125,35 @@ int32_t mori_free_port(void) {
     close(listener);
     return result;
 }
+
+// Signals
+
+static uint64_t noted;
+
+static void note(int number) { __atomic_fetch_or(&noted, UINT64_C(1) << number, __ATOMIC_RELAXED); }
+
+void mori_catch_signals(void) {
+    static const int numbers[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    for (size_t place = 0; place < sizeof numbers / sizeof *numbers; ++place) {
+        struct sigaction before;
+        if (sigaction(numbers[place], NULL, &before) != 0) continue;
+        if (before.sa_handler == SIG_IGN) continue;
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = note;
+        sigemptyset(&action.sa_mask);
+        action.sa_flags = SA_RESTART;
+        sigaction(numbers[place], &action, NULL);
+    }
+}
+
+uint64_t mori_take_signals(void) { return __atomic_exchange_n(&noted, 0, __ATOMIC_RELAXED); }
+
+int32_t mori_has_ended(int32_t pid) {
+    siginfo_t found;
+    memset(&found, 0, sizeof found);
+    if (waitid(P_PID, (id_t)pid, &found, WEXITED | WNOHANG | WNOWAIT) != 0) return 0;
+    return found.si_pid == pid;
+}
+
+int32_t mori_adopt_orphans(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 ? 0 : errno; }

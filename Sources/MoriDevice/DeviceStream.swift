@@ -293,6 +293,21 @@ public final class DeviceStream: Sendable {
         }
     }
 
+    /// Calls `body` on a thread of the runtime once everything enqueued so far is done.
+    ///
+    /// It must be short and must not call the runtime, which GPU runtimes forbid there.
+    package func notify(_ body: @escaping @Sendable () -> Void) throws(MoriError) {
+        let box = unsafe Unmanaged.passRetained(Notification(body))
+        let status = unsafe device.library.table.pointee.stream_callback(
+            handle,
+            { context in
+                guard let context = unsafe context else { return }
+                unsafe Unmanaged<Notification>.fromOpaque(context).takeRetainedValue().body()
+            }, box.toOpaque())
+        if status != MORIEP_SUCCESS { unsafe box.release() }
+        try device.library.check(status, "stream_callback")
+    }
+
     /// Keeps an object alive until everything enqueued so far is done.
     package func retain(_ object: any AnyObject & Sendable) {
         if keepWithCapture(object) { return }
@@ -322,6 +337,12 @@ private final class Resumption: Sendable {
     init(_ continuation: CheckedContinuation<Result<Void, MoriError>, Never>) {
         self.continuation = continuation
     }
+}
+
+private final class Notification: Sendable {
+    let body: @Sendable () -> Void
+
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 }
 
 private final class Keeper: Sendable {

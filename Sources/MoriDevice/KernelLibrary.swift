@@ -92,8 +92,8 @@ package final class KernelLibrary: Sendable {
                 tried.append("\(path) (\(loaderMessage()))")
                 continue
             }
-            guard let symbol = unsafe dlsym(handle, "moriep_get_api") else {
-                tried.append("\(path) (no moriep_get_api in it)")
+            guard let symbol = unsafe dlsym(handle, symbolName) else {
+                tried.append("\(path) (\(withoutSymbol))")
                 continue
             }
             typealias GetAPI = @convention(c) (UInt32) -> UnsafePointer<moriep_device_api>?
@@ -115,8 +115,38 @@ package final class KernelLibrary: Sendable {
                 + " Build it with `make \(target(kind))`, or name it in MORI_EP_LIBRARY")
     }
 
+    private static let symbolName = "moriep_get_api"
+    private static let withoutSymbol = "no moriep_get_api in it"
+
+    /// The places where the library of a kind is looked for, and of each why it is not taken.
+    ///
+    /// - Returns: The paths in order, up to the first that can be opened, which has no reason.
+    package static func search(_ kind: Device.Kind) -> [(path: String, reason: String?)] {
+        guard kind != .host else { return [("linked in", nil)] }
+        var tried: [(path: String, reason: String?)] = []
+        for path in candidates(
+            kind, environment: ProcessVariables.all, executable: ProcessVariables.executable)
+        {
+            guard let handle = unsafe dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
+                // The loader says the path first, which is there already.
+                let words = loaderMessage()
+                let named = "\(path): "
+                tried.append(
+                    (path, words.hasPrefix(named) ? String(words.dropFirst(named.count)) : words))
+                continue
+            }
+            guard unsafe dlsym(handle, symbolName) != nil else {
+                tried.append((path, withoutSymbol))
+                continue
+            }
+            tried.append((path, nil))
+            break
+        }
+        return tried
+    }
+
     /// What builds the library of a kind.
-    private static func target(_ kind: Device.Kind) -> String {
+    package static func target(_ kind: Device.Kind) -> String {
         switch kind {
         case .host: "build"
         case .amd: "kernels"

@@ -44,6 +44,22 @@ extension EPDispatchCombineOp {
         input: CombineInput?, half: OperatorKernels.Half, launch: LaunchConfiguration?,
         timeout: Duration?, on stream: DeviceStream
     ) throws(MoriError) -> CombineCall {
+        do throws(MoriError) {
+            return try sendUncounted(
+                rows, of: received, input: input, half: half, launch: launch, timeout: timeout,
+                on: stream)
+        } catch {
+            meter?.countRefusal(.combine, error)
+            throw error
+        }
+    }
+
+    @inline(__always)
+    private func sendUncounted(
+        _ rows: OperatorKernels.CombineRows, of received: borrowing DispatchOutput,
+        input: CombineInput?, half: OperatorKernels.Half, launch: LaunchConfiguration?,
+        timeout: Duration?, on stream: DeviceStream
+    ) throws(MoriError) -> CombineCall {
         try checkUsable()
         try check(received)
         let slot = received.lease.slot
@@ -73,8 +89,20 @@ extension EPDispatchCombineOp {
             elementType: combine.elementType, hiddenDim: combine.hiddenDim, timeout: timeout,
             hasWeights: combine.hasWeights, half: half)
         try order(stream)
+        let kernels = kernels
+        let sample = meter?.begin(on: stream)
         try kernels.combine(
             call, rows, inputRows: combine.inputRows, isExternal: combine.isExternal, on: stream)
+        meter?.end(sample, of: measured(combine, half, slot: slot), with: kernels, on: stream)
+    }
+
+    /// What the meter has to know of a combine.
+    private func measured(
+        _ combine: CombineCall, _ half: OperatorKernels.Half, slot: Int
+    ) -> OperatorMeter.Call {
+        var bytes = combine.elementType.byteCount(of: combine.hiddenDim)
+        if combine.hasWeights { bytes += 4 * config.expertsPerToken }
+        return OperatorMeter.Call(verb: .combine, half: half, slot: slot, rowByteCount: bytes)
     }
 
     /// The sums of a round.

@@ -56,6 +56,20 @@ extension EPDispatchCombineOp {
         _ input: OperatorKernels.DispatchInput, half: OperatorKernels.Half,
         launch: LaunchConfiguration?, timeout: Duration?, on stream: DeviceStream
     ) throws(MoriError) -> (slot: Int, round: DispatchRound) {
+        do throws(MoriError) {
+            return try beginUncounted(
+                input, half: half, launch: launch, timeout: timeout, on: stream)
+        } catch {
+            meter?.countRefusal(.dispatch, error)
+            throw error
+        }
+    }
+
+    @inline(__always)
+    private func beginUncounted(
+        _ input: OperatorKernels.DispatchInput, half: OperatorKernels.Half,
+        launch: LaunchConfiguration?, timeout: Duration?, on stream: DeviceStream
+    ) throws(MoriError) -> (slot: Int, round: DispatchRound) {
         try checkUsable()
         try check(timeout: timeout)
         let round = try validateDispatch(input)
@@ -68,14 +82,30 @@ extension EPDispatchCombineOp {
                 hasWeights: round.hasWeights, half: half, replays: input.record != nil,
                 quantizes: quantizes(input.tokens))
             try order(stream)
+            let kernels = kernels
+            let sample = meter?.begin(on: stream)
             try kernels.dispatch(
                 call, input, hasScales: round.scaleElementType != nil,
                 tokenCount: round.tokenCount, on: stream)
+            meter?.end(
+                sample, of: measured(round, half, slot: slot), indices: input.indices,
+                with: kernels, on: stream)
         } catch {
             releaseSlot(slot)
             throw error
         }
         return (slot, round)
+    }
+
+    /// What the meter has to know of a dispatch.
+    func measured(
+        _ round: DispatchRound, _ half: OperatorKernels.Half, slot: Int
+    ) -> OperatorMeter.Call {
+        // Tokens, expert ids, and what else the call has.
+        var bytes = round.elementType.byteCount(of: round.hiddenDim) + 4 * config.expertsPerToken
+        if round.hasWeights { bytes += 4 * config.expertsPerToken }
+        if round.scaleElementType != nil { bytes += config.scaleRowByteCount }
+        return OperatorMeter.Call(verb: .dispatch, half: half, slot: slot, rowByteCount: bytes)
     }
 
     /// Whether tokens are quantized on their way.

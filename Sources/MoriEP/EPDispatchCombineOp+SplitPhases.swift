@@ -57,9 +57,13 @@ extension EPDispatchCombineOp {
             elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
             hasWeights: round.hasWeights, half: .receive)
         try order(stream)
+        let kernels = kernels
+        let sample = meter?.begin(on: stream)
         try kernels.dispatch(
             call, nil, hasScales: round.scaleElementType != nil, tokenCount: round.tokenCount,
             on: stream)
+        meter?.end(
+            sample, of: measured(round, .receive, slot: lease.slot), with: kernels, on: stream)
         lease.settle()
         return output(of: round, slot: lease.slot)
     }

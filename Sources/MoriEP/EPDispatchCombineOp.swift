@@ -27,6 +27,8 @@ public final class EPDispatchCombineOp: Sendable {
     let deviceProperties: Device.Properties
     /// Which launch it wants for a call.
     let launches: LaunchPolicy
+    /// Counts its rounds; nil where nobody collects metrics.
+    let meter: OperatorMeter?
     let state: Locked<State>
 
     /// What the host remembers of an operator's rounds.
@@ -89,6 +91,7 @@ public final class EPDispatchCombineOp: Sendable {
         self.world = world
         maxReceivedTokens = config.maxReceivedTokens(worldSize: world.worldSize)
         deviceProperties = device
+        meter = OperatorMeter(config, in: world)
         let kernels = try await OperatorKernels(config, in: world, generation: world.generation)
         state = Locked(
             State(slots: Array(repeating: .free, count: config.slots), kernels: kernels))
@@ -216,6 +219,7 @@ public final class EPDispatchCombineOp: Sendable {
         guard !wasClosed else { return }
         // A failed round was reported where it was awaited; here only its end matters.
         try? await stream?.completion()
+        await meter?.settle(kernels)
         guard world.fault == nil && kernels.recordedFailure == nil else { return }
         try await kernels.free()
     }

@@ -1,3 +1,4 @@
+import CMoriSystem
 import Glibc
 package import MoriDevice
 import Synchronization
@@ -34,11 +35,14 @@ package struct ProcessGroup: Sendable {
     package var plans: [ProcessPlan]
     /// How long the others may go on when one has failed.
     package var grace: Duration
+    /// Whether this process's signals go to the group.
+    package var forwardsSignals: Bool
 
     /// Describes a group.
-    package init(plans: [ProcessPlan], grace: Duration) {
+    package init(plans: [ProcessPlan], grace: Duration, forwardsSignals: Bool = false) {
         self.plans = plans
         self.grace = grace
+        self.forwardsSignals = forwardsSignals
     }
 
     /// Runs the processes to their end.
@@ -49,6 +53,8 @@ package struct ProcessGroup: Sendable {
     /// - Throws: `invalidArgument` when a program cannot be started; the others are killed then.
     package func run() async throws(MoriError) -> [RankExit] {
         let cancellation = Cancellation()
+        // Before the first process is there: none misses a signal.
+        if forwardsSignals { mori_catch_signals() }
         let result: Result<[RankExit], MoriError>
         do {
             // One thread starts all, and lives until the last has ended: the kernel kills a
@@ -56,7 +62,8 @@ package struct ProcessGroup: Sendable {
             result = try await withTaskCancellationHandler {
                 try await BackgroundThread.run {
                     Result { () throws(MoriError) in
-                        var supervisor = try Supervisor(grace: grace)
+                        var supervisor = try Supervisor(
+                            grace: grace, forwardsSignals: forwardsSignals)
                         try supervisor.start(plans)
                         return supervisor.run(cancellation)
                     }

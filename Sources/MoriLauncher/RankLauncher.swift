@@ -32,12 +32,17 @@ public struct RankLauncher: Sendable {
     public var standardError: Output
     /// How long the others may go on when a rank has failed.
     public var grace: Duration
+    /// Whether signals that ask this process to end, SIGUSR1 and SIGUSR2 go to the ranks instead.
+    ///
+    /// They do from the first launch that asks for it on, to the end of this process.
+    public var forwardsSignals: Bool
 
     /// Describes a launch.
     public init(
         program: String, arguments: [String] = [], worldSize: Int,
         environment: [String: String] = [:], standardOutput: Output = .inherited,
-        standardError: Output = .inherited, grace: Duration = .seconds(30)
+        standardError: Output = .inherited, grace: Duration = .seconds(30),
+        forwardsSignals: Bool = false
     ) {
         self.program = program
         self.arguments = arguments
@@ -46,6 +51,7 @@ public struct RankLauncher: Sendable {
         self.standardOutput = standardOutput
         self.standardError = standardError
         self.grace = grace
+        self.forwardsSignals = forwardsSignals
     }
 
     /// Runs the ranks to their end.
@@ -68,7 +74,9 @@ public struct RankLauncher: Sendable {
                 environment: shared.merging(own) { $1 }.merging(environment) { $1 },
                 standardOutput: standardOutput, standardError: standardError)
         }
-        return try await ProcessGroup(plans: plans, grace: grace).run()
+        return try await ProcessGroup(
+            plans: plans, grace: grace, forwardsSignals: forwardsSignals
+        ).run()
     }
 
     /// The variables that all ranks have in common.

@@ -15,15 +15,18 @@ struct Supervisor: ~Copyable {
     /// The end of this pipe tells the ranks that this process has ended.
     private let lifeline: Pipe
     private let grace: Duration
+    private let forwardsSignals: Bool
+    private var isEnding = false
     private var processes: [Process] = []
     private var relays: Relays = Relays()
     private var graceEnd: ContinuousClock.Instant?
 
-    init(grace: Duration) throws(MoriError) {
+    init(grace: Duration, forwardsSignals: Bool) throws(MoriError) {
         // Noncopyable types throw before the first stored property is set.
         let pipe = try Descriptor.pipe()
         lifeline = pipe
         self.grace = grace
+        self.forwardsSignals = forwardsSignals
     }
 
     /// Starts all processes, or none.
@@ -53,6 +56,7 @@ struct Supervisor: ~Copyable {
         while processes.contains(where: { $0.reason == nil }) {
             relays.poll(milliseconds: 50)
             reap()
+            if forwardsSignals { forwardSignals() }
             if cancellation.isRequested { killAll() }
             if let graceEnd, ContinuousClock.now >= graceEnd { killAll() }
         }
@@ -70,8 +74,12 @@ struct Supervisor: ~Copyable {
     /// Takes note of the processes that have ended.
     private mutating func reap() {
         for index in processes.indices where processes[index].reason == nil {
+            guard mori_has_ended(processes[index].id) != 0 else { continue }
+            // Its number, and its group's, are nobody else's before it is reaped: what it has started
+            // and not awaited goes with it.
+            kill(-processes[index].id, SIGKILL)
             var status: Int32 = 0
-            guard unsafe waitpid(processes[index].id, &status, WNOHANG) == processes[index].id
+            guard unsafe waitpid(processes[index].id, &status, 0) == processes[index].id
             else { continue }
             let signal = status & 0x7F
             let reason: RankExit.Reason =
@@ -79,6 +87,19 @@ struct Supervisor: ~Copyable {
             processes[index].order = processes.count { $0.reason != nil }
             processes[index].reason = reason
             if reason != .exited(0) && graceEnd == nil { graceEnd = .now + grace }
+        }
+    }
+
+    /// Passes on what came since; a second one that asks for the end gets it.
+    private mutating func forwardSignals() {
+        let signals = mori_take_signals()
+        guard signals != 0 else { return }
+        for signal in Int32(1)..<64 where signals >> UInt64(signal) & 1 == 1 {
+            for process in processes where process.reason == nil { kill(-process.id, signal) }
+            guard [SIGINT, SIGTERM, SIGHUP, SIGQUIT].contains(signal) else { continue }
+            if isEnding { killAll() }
+            isEnding = true
+            if graceEnd == nil { graceEnd = .now + grace }
         }
     }
 

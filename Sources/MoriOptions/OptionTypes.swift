@@ -40,6 +40,53 @@ package enum OptionTypes {
         return scheme
     }
 
+    /// A whole number; what is legal is said for every text that is none.
+    package static func wholeNumber<Number: FixedWidthInteger>(
+        _ text: String, _ range: ClosedRange<Number>
+    ) throws -> Number {
+        guard let number = Number(text), range.contains(number) else {
+            let legal =
+                range.upperBound == .max
+                ? "\(range.lowerBound) or more" : "\(range.lowerBound) to \(range.upperBound)"
+            throw ValidationError("legal is \(legal)")
+        }
+        return number
+    }
+
+    /// A whole number, 1 or more.
+    package static func count(_ text: String) throws -> Int { try wholeNumber(text, 1...Int.max) }
+
+    /// A whole number, 0 or more.
+    package static func countOrZero(_ text: String) throws -> Int {
+        try wholeNumber(text, 0...Int.max)
+    }
+
+    /// Elements that share a scale.
+    package static func quantizationBlock(_ text: String) throws -> Int {
+        guard let count = Int(text), [32, 64, 128, 256].contains(count) else {
+            throw ValidationError("legal are 32, 64, 128 and 256")
+        }
+        return count
+    }
+
+    /// Any number of 64 bits.
+    package static func seed(_ text: String) throws -> UInt64 {
+        try wholeNumber(text, 0...UInt64.max)
+    }
+
+    /// A time in seconds.
+    package static func seconds(_ text: String, _ range: ClosedRange<Double>) throws -> Double {
+        guard let seconds = Double(text), range.contains(seconds) else {
+            // Without the ".0" of whole numbers.
+            func words(_ number: Double) -> String {
+                Int(exactly: number).map(String.init) ?? "\(number)"
+            }
+            throw ValidationError(
+                "legal is \(words(range.lowerBound)) to \(words(range.upperBound)) seconds")
+        }
+        return seconds
+    }
+
     /// Refuses an option's file that could not be written, before the work and not after it.
     package static func checkWritable(_ path: String, option: String) throws {
         let slash = path.lastIndex(of: "/")

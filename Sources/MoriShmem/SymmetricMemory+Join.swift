@@ -1,3 +1,4 @@
+public import CoreMetrics
 import Glibc
 public import Logging
 public import MoriDevice
@@ -24,13 +25,16 @@ extension SymmetricMemory {
     ///   - device: Whose memory and kernels; by default what `MORI_EP_DEVICE` asks for, with the
     ///     local rank as its number.
     ///   - logger: Where the world logs, at debug and below.
+    ///   - metrics: Where the world counts (docs/metrics.md); nil: the factory that holds where this
+    ///     is called, `MetricsSystem.factory`, and nothing where none was bootstrapped.
     /// - Returns: This rank's part of the world.
     /// - Throws: `invalidConfiguration` when no launcher's variables are set or one cannot be read;
     ///   `timedOut` naming the ranks that did not come; `ranksDisagree`; `bootstrapFailed`.
     ///
     /// The corresponding Python name is `shmem_torch_process_group_init`.
     public static func join(
-        _ launcher: Launcher, device: Device? = nil, logger: Logger = Logger(label: "mori-ep")
+        _ launcher: Launcher, device: Device? = nil, logger: Logger = .current,
+        metrics: (any MetricsFactory)? = nil
     ) async throws(MoriError) -> SymmetricMemory {
         let variables = ProcessVariables.all
         let environment = try MoriEnvironment(variables)
@@ -54,7 +58,7 @@ extension SymmetricMemory {
             environment: environment,
             networking: Networking(
                 environment, hostIdentity: hostIdentity(environment), fabric: nil),
-            logger: logger)
+            logger: logger, metrics: metrics ?? WorldMetrics.bootstrapped)
         return try await make(settings, bootstrap)
     }
 
@@ -71,6 +75,8 @@ extension SymmetricMemory {
     ///   - device: Whose memory and kernels; by default what `MORI_EP_DEVICE` asks for, with the
     ///     rank among those of this host as its number.
     ///   - logger: Where the world logs, at debug and below.
+    ///   - metrics: Where the world counts (docs/metrics.md); nil: the factory that holds where this
+    ///     is called, `MetricsSystem.factory`, and nothing where none was bootstrapped.
     /// - Returns: This rank's part of the world.
     /// - Throws: `timedOut` naming the ranks that did not come; `bootstrapFailed` for an id of
     ///   another world; `ranksDisagree`; `invalidArgument`.
@@ -78,7 +84,7 @@ extension SymmetricMemory {
     /// The corresponding Python name is `shmem_init_attr`.
     public static func join(
         rank: Int, worldSize: Int, uniqueID: UniqueID, device: Device? = nil,
-        logger: Logger = Logger(label: "mori-ep")
+        logger: Logger = .current, metrics: (any MetricsFactory)? = nil
     ) async throws(MoriError) -> SymmetricMemory {
         try check(worldSize: worldSize)
         let environment = try MoriEnvironment()
@@ -99,7 +105,7 @@ extension SymmetricMemory {
                 environment: environment,
                 networking: Networking(
                     environment, hostIdentity: hostIdentity(environment), fabric: nil),
-                logger: logger)
+                logger: logger, metrics: metrics ?? WorldMetrics.bootstrapped)
             return try await make(settings, bootstrap)
         } catch {
             await bootstrap.close(timeout: .seconds(1))

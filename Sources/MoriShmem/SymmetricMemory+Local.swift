@@ -1,3 +1,4 @@
+public import CoreMetrics
 public import Logging
 public import MoriDevice
 
@@ -13,23 +14,28 @@ extension SymmetricMemory {
     ///   - heapByteLimit: Bytes of symmetric memory per rank; default `MORI_SHMEM_HEAP_SIZE`.
     ///   - roundTimeout: The deadline of a round's waits; default `MORI_EP_TIMEOUT`.
     ///   - logger: Where the world logs, at debug and below.
+    ///   - metrics: Where the world counts (docs/metrics.md); nil: the factory that holds where this
+    ///     is called, `MetricsSystem.factory`, and nothing where none was bootstrapped.
     /// - Returns: One object for each rank, by rank.
     /// - Throws: `invalidArgument` for a size out of range, `invalidConfiguration` for a variable
     ///   that cannot be read, `noDevice`.
     public static func local(
         worldSize: Int, device: Device? = nil, heapByteLimit: Int? = nil,
-        roundTimeout: Duration? = nil, logger: Logger = Logger(label: "mori-ep")
+        roundTimeout: Duration? = nil, logger: Logger = .current,
+        metrics: (any MetricsFactory)? = nil
     ) async throws(MoriError) -> [SymmetricMemory] {
         try await local(
             worldSize: worldSize, device: device, heapByteLimit: heapByteLimit,
-            roundTimeout: roundTimeout, logger: logger, fabric: nil, environment: nil)
+            roundTimeout: roundTimeout, logger: logger, metrics: metrics, fabric: nil,
+            environment: nil)
     }
 
     /// The same, over a fabric that operators use whatever MORI_EP_FABRIC says, or in an environment
     /// that is not the process's.
     package static func local(
         worldSize: Int, device: Device? = nil, heapByteLimit: Int? = nil,
-        roundTimeout: Duration? = nil, logger: Logger = Logger(label: "mori-ep"),
+        roundTimeout: Duration? = nil, logger: Logger = .current,
+        metrics: (any MetricsFactory)? = nil,
         fabric: (any Fabric)?, environment: MoriEnvironment? = nil
     ) async throws(MoriError) -> [SymmetricMemory] {
         try check(worldSize: worldSize)
@@ -55,7 +61,8 @@ extension SymmetricMemory {
                         device: try choose(device, environment, localRank: bootstrap.rank),
                         localRank: bootstrap.rank, localWorldSize: worldSize,
                         environment: environment,
-                        networking: networking, logger: logger)
+                        networking: networking, logger: logger,
+                        metrics: metrics ?? WorldMetrics.bootstrapped)
                 ))
         }
         // Construction is collective: all ranks at once.

@@ -1,3 +1,4 @@
+import Logging
 public import MoriDevice
 
 /// What a world makes anew when it recovers: an operator.
@@ -95,11 +96,21 @@ extension SymmetricMemory {
     ) async throws(MoriError) -> Recovery {
         let ranks = Set(activeRanks).sorted()
         let former = try beginRecovery(ranks)
+        let start = ContinuousClock.now
         let result = await outcome { () async throws(MoriError) in
             try await recover(ranks, from: former, timeout: timeout ?? bootstrapTimeout)
         }
         state.withLock { $0.isRecovering = false }
-        return try result.get()
+        let recovery = try result.get()
+        let duration = ContinuousClock.now - start
+        metrics?.countRecovery(duration, activeRanks: ranks.count)
+        logger.debug(
+            "the world recovered",
+            metadata: [
+                "rank": "\(rank)", "activeRanks": "\(ranks)",
+                "generation": "\(recovery.generation)", "duration": "\(duration)",
+            ])
+        return recovery
     }
 
     /// Checks the set, and that nobody else recovers.

@@ -1,3 +1,4 @@
+import CoreMetrics
 package import Logging
 public import MoriDevice
 
@@ -32,6 +33,8 @@ public final class SymmetricMemory: Sendable {
     public let roundTimeout: Duration?
 
     package let logger: Logger
+    /// What counts the world's failures and recoveries; nil where nobody asked for it.
+    package let metrics: WorldMetrics?
     /// What connects operators whose ranks are on several nodes.
     package let networking: Networking
     /// What the environment said when the world was made.
@@ -86,6 +89,7 @@ public final class SymmetricMemory: Sendable {
         var environment: MoriEnvironment
         var networking: Networking
         var logger: Logger
+        var metrics: (any MetricsFactory)?
     }
 
     /// Makes this rank's part of a world.
@@ -102,6 +106,7 @@ public final class SymmetricMemory: Sendable {
         environment = settings.environment
         roundTimeout = environment.roundTimeout
         logger = settings.logger
+        metrics = WorldMetrics(settings.metrics, rank: bootstrap.rank)
         networking = settings.networking
         self.keeper = keeper
         let timeout = settings.environment.bootstrapTimeout
@@ -117,7 +122,14 @@ public final class SymmetricMemory: Sendable {
         let generation = try await WorldGeneration(0, bootstrap: bootstrap, heap: heap)
         state = Locked(State(generation: generation))
         listen(to: generation)
+        metrics?.note(activeRanks: worldSize)
         try await bootstrap.barrier("world", timeout: timeout)
+        logger.debug(
+            "joined a world",
+            metadata: [
+                "rank": "\(rank)", "worldSize": "\(worldSize)", "localRank": "\(localRank)",
+                "device": "\(device)",
+            ])
     }
 
     deinit {
@@ -185,15 +197,22 @@ public final class SymmetricMemory: Sendable {
     ///   - culprit: The rank that caused it.
     ///   - source: The generation in which it happened; nil: the present one.
     package func fail(_ error: MoriError, culprit: Int?, in source: WorldGeneration? = nil) {
-        let generation = state.withLock { state -> WorldGeneration? in
+        let (generation, isFirst) = state.withLock { state -> (WorldGeneration?, Bool) in
             guard !state.isClosed, source == nil || state.generation === source,
                 state.fault.map({ $0.isHearsay && !error.isHearsay }) ?? true
-            else { return nil }
-            state.fault = error
-            return state.generation
+            else { return (nil, false) }
+            defer { state.fault = error }
+            return (state.generation, state.fault == nil)
         }
         guard let generation else { return }
-        logger.debug("the world's rounds ended", metadata: ["error": "\(error)"])
+        // Better words for the same failure are no second one.
+        if isFirst { metrics?.countFailure(error) }
+        logger.debug(
+            "the world's rounds ended",
+            metadata: [
+                "rank": "\(rank)", "code": "\(error.code)", "ranks": "\(error.ranks)",
+                "error": "\(error)",
+            ])
         generation.raiseAbort(culprit: culprit)
     }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import MoriDevice
 import MoriLauncher
+import MoriOptions
 
 /// `mori-ep launch`: a program as N ranks of this machine.
 struct LaunchCommand: AsyncParsableCommand {
@@ -11,16 +12,24 @@ struct LaunchCommand: AsyncParsableCommand {
             The ranks find each other by RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, \
             MASTER_ADDR, MASTER_PORT and MORI_BOOTSTRAP_SECRET, as under torchrun. They end when \
             mori-ep ends, however that happens. When one fails, the others have a grace time to \
-            end by themselves and are then killed; the exit status is that of the first failure.
+            end by themselves and are then killed; the exit status is that of the first failure, \
+            128 and the signal for a rank that a signal killed.
+
+            SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to all ranks. The \
+            first four end the launch: ranks have the grace time then, and none at the second one. \
+            When the ranks have ended, what they left running is killed.
             """)
 
-    @Option(name: [.customShort("n"), .long], help: "Ranks, 1 or more.")
+    @Option(
+        name: [.customShort("n"), .long], help: "Ranks, 1 or more.", transform: OptionTypes.count)
     var ranks: Int
 
     @Flag(inversion: .prefixedNo, help: "Write the rank before each line of output.")
     var prefix = true
 
-    @Option(help: "Seconds that the others have when a rank has failed.")
+    @Option(
+        help: "Seconds that the others have when a rank has failed.",
+        transform: { try OptionTypes.seconds($0, 0...1e6) })
     var grace: Double = 30
 
     @Argument(
@@ -29,12 +38,6 @@ struct LaunchCommand: AsyncParsableCommand {
     var command: [String]
 
     func validate() throws {
-        guard ranks >= 1 else {
-            throw ValidationError("-n is \(ranks); legal is 1 or more")
-        }
-        guard grace >= 0 && grace <= 1e6 else {
-            throw ValidationError("--grace is \(grace); legal is 0 to 1000000 seconds")
-        }
         guard !words.isEmpty else {
             throw ValidationError("no program; write it after --: mori-ep launch -n 8 -- program")
         }
@@ -49,7 +52,10 @@ struct LaunchCommand: AsyncParsableCommand {
         let output: RankLauncher.Output = prefix ? .prefixed : .inherited
         let launcher = RankLauncher(
             program: words.first ?? "", arguments: Array(words.dropFirst()), worldSize: ranks,
-            standardOutput: output, standardError: output, grace: .seconds(grace))
+            standardOutput: output, standardError: output, grace: .seconds(grace),
+            forwardsSignals: true)
+        Descendants.adopt()
+        defer { Descendants.end() }
         let exits: [RankExit]
         do throws(MoriError) {
             exits = try await launcher.run()

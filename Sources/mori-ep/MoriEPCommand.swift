@@ -7,5 +7,8 @@ struct MoriEPCommand: AsyncParsableCommand {
         commandName: "mori-ep",
         abstract:
             "Starts programs as ranks of a world, tunes launches, and shows what this machine has.",
-        subcommands: [LaunchCommand.self, InfoCommand.self, DoctorCommand.self, TuneCommand.self])
+        subcommands: [
+            LaunchCommand.self, InfoCommand.self, DoctorCommand.self, TuneCommand.self,
+            SelfTestRank.self,
+        ])
 }

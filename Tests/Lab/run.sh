@@ -18,7 +18,7 @@ case "$status" in
 esac
 
 begin=$SECONDS
-products=(mori-lab bench-dispatch-combine)
+products=(mori-lab bench-dispatch-combine mori-ep)
 for product in "${products[@]}"; do
     "$swift" build --product "$product"
 done

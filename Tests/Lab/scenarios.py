@@ -96,6 +96,18 @@ OPERATOR_SCENARIOS = [
         seconds=180,
         says="and 100 repeats gave the same bits",
     ),
+    # One rank looks, on a quiet machine; the NIC that is down is the one problem.
+    Scenario(
+        "doctor",
+        "sh -c 'test $RANK = 0 || { echo another rank looks; exit 1; };"
+        " exec mori-ep doctor --self-test-limit 100'",
+        # Three tests at once are what this machine bears.
+        variables=("MORI_RDMA_DEVICES=rxe0",),
+        status=1,
+        seconds=180,
+        says=r"(?s)another rank looks|rxe0, .*port 1: ACTIVE, Ethernet.*RoCE v2, eth0"
+        r".*verbs fabric, host memory +passed.*problems\s+port rxe2:1 is DOWN",
+    ),
     Scenario(
         "bench",
         "bench-dispatch-combine --kernel internode-v1ll --ranks 4 --gpus-per-node 2 --tokens 16"

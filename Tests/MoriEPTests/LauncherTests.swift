@@ -145,6 +145,95 @@ import Testing
         #expect(isGone)
     }
 
+    /// Starts two ranks of a script, sends signals to their launcher once both are ready, and gives how
+    /// it ended; nothing may be left of them.
+    private func signalled(
+        _ signals: [Int32], grace: String, _ script: String
+    ) async throws -> Programs.Ended {
+        let mark = UUID().uuidString
+        let folder = FileManager.default.temporaryDirectory.appending(path: "moriep-\(mark)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        func count(_ prefix: String) -> Int {
+            let names = try? FileManager.default.contentsOfDirectory(atPath: folder.path)
+            return names?.count { $0.hasPrefix(prefix) } ?? 0
+        }
+        async let running = Programs.run(
+            "mori-ep",
+            ["launch", "-n", "2", "--grace", grace, "--", "sh", "-c", script], mark: mark,
+            environment: ["FOLDER": folder.path])
+        let isReady = try await Processes.wait { count("ready") == 2 }
+        #expect(isReady)
+        let launcher = try #require(Processes.marked(mark).first { $0.rank == nil })
+        for (number, signal) in signals.enumerated() {
+            kill(launcher.id, signal)
+            // The next one only when the ranks have this one: signals do not queue.
+            guard number < signals.count - 1 else { break }
+            let isThere = try await Processes.wait { count("got\(number + 1)") == 2 }
+            #expect(isThere)
+        }
+        let ended = try await running
+        let isGone = try await Processes.wait { Processes.marked(mark).isEmpty }
+        #expect(isGone)
+        return ended
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func aSignalThatEndsTheLaunchGivesEveryRankTheGraceToEnd() async throws {
+        let ended = try await signalled(
+            [SIGTERM], grace: "30",
+            """
+            trap 'touch $FOLDER/got1.$RANK; echo last words; exit 3' TERM
+            touch $FOLDER/ready.$RANK; while :; do sleep 0.05; done
+            """)
+        #expect(ended.exit.reason == .exited(3))
+        #expect(
+            ended.output.split(separator: "\n").sorted() == ["[0] last words", "[1] last words"])
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func aSignalThatEndsNothingIsPassedOn() async throws {
+        let ended = try await signalled(
+            [SIGUSR1, SIGUSR2], grace: "30",
+            """
+            trap 'touch $FOLDER/got1.$RANK' USR1; trap 'touch $FOLDER/got2.$RANK; exit 0' USR2
+            touch $FOLDER/ready.$RANK; while :; do sleep 0.05; done
+            """)
+        #expect(ended.exit.isSuccess, "\(ended.errors)")
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func ranksThatIgnoreTheSignalAreKilledAfterTheGraceOrAtTheSecondOne() async throws {
+        let stubborn = """
+            trap 'touch $FOLDER/got1.$RANK' TERM
+            touch $FOLDER/ready.$RANK; while :; do sleep 0.05; done
+            """
+        let late = try await signalled([SIGTERM], grace: "0.3", stubborn)
+        #expect(late.exit.reason == .exited(137))
+        let twice = try await signalled([SIGTERM, SIGTERM], grace: "1000", stubborn)
+        #expect(twice.exit.reason == .exited(137))
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func aSignalsStatusIsTheRanks() async throws {
+        let ended = try await signalled(
+            [SIGINT], grace: "30",
+            "touch $FOLDER/ready.$RANK; exec sleep 1000")
+        #expect(ended.exit.reason == .exited(130), "\(ended.errors)")
+    }
+
+    /// Also what went into a session of its own, which no signal to a group reaches.
+    @Test(.timeLimit(.minutes(1)))
+    func whatARankLeavesBehindEndsWithTheLaunch() async throws {
+        let mark = UUID().uuidString
+        let ended = try await Programs.run(
+            "mori-ep",
+            ["launch", "-n", "2", "--", "sh", "-c", "sleep 1000 & setsid sleep 1000 & exit 0"],
+            mark: mark)
+        #expect(ended.exit.isSuccess)
+        #expect(Processes.marked(mark).isEmpty)
+    }
+
     @Test(.timeLimit(.minutes(1)))
     func aRankThatWatchesItsLifelineEndsWithIt() async throws {
         await #expect(processExitsWith: .exitCode(113)) {

@@ -43,6 +43,8 @@ import Testing
     @Suite(.enabled(if: InterNodeSupport.isBuilt)) struct InterNodeCountTests {}
     /// Sends and receives apart.
     @Suite struct SplitPhaseTests {}
+    /// What a world counts, and what it logs.
+    @Suite struct MetricsTests {}
     /// Worlds that lose ranks and go on.
     @Suite struct RecoveryTests {}
     /// Recoveries and ends, in any order; each test has a process of its own.

@@ -94,18 +94,20 @@ import Testing
             "MORI_SHMEM_HEAPSIZE": "6G", "MORI_SHMEM_MODE": "isolation",
         ])
         let handler = InMemoryLogHandler()
-        let logger = Logger(label: "test") { _ in handler }
+        var logger = Logger(label: "test") { _ in handler }
+        logger.logLevel = .debug
         let said = Locked<Set<String>>([])
         environment.report(to: logger, once: said)
         environment.report(to: logger, once: said)
         let entries = handler.entries
-        #expect(entries.map(\.level) == [.warning, .info])
-        let words = entries.map { "\($0.message)" }
+        #expect(entries.map(\.level) == [.warning, .debug])
         #expect(
-            words.first
-                == "the environment variable MORI_SHMEM_HEAPSIZE is unknown; did you mean"
-                + " MORI_SHMEM_HEAP_SIZE?")
-        #expect(words.last?.contains("MORI_SHMEM_MODE has no effect: every allocation") == true)
+            entries.first?.metadata == [
+                "variable": "MORI_SHMEM_HEAPSIZE", "nearest": "MORI_SHMEM_HEAP_SIZE",
+            ])
+        #expect(entries.last?.metadata["variable"] == "MORI_SHMEM_MODE")
+        let reason = entries.last?.metadata["reason"].map { "\($0)" } ?? ""
+        #expect(reason.hasPrefix("every allocation"))
     }
 
     @Test func theLogLevelIsTheLoggers() throws {

@@ -97,6 +97,20 @@ typedef struct mori_spawn_request {
 /// it; posix_spawn cannot ask for that.
 int32_t mori_spawn(const mori_spawn_request* request, int32_t* pid);
 
+/// From now on SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 are only noted. Those that
+/// this process ignores, as under nohup, stay ignored.
+void mori_catch_signals(void);
+
+/// Returns the signals that were noted since the last call, bit s for signal s. A handler written
+/// in Swift could call what is not safe in one.
+uint64_t mori_take_signals(void);
+
+/// Whether a child has ended; it is not reaped, so that its number stays its own.
+int32_t mori_has_ended(int32_t pid);
+
+/// Makes orphans of this process's descendants its own children, and returns 0 or an errno.
+int32_t mori_adopt_orphans(void);
+
 /// Makes a pipe that programs do not inherit, its read end first, and returns 0 or an errno.
 int32_t mori_pipe(int32_t* ends);
 

@@ -245,7 +245,9 @@ extension TCPBootstrap.Parameters {
             let found = await addresses(of: host)
             accepted.formUnion(found)
             if found.isEmpty {
-                logger.warning("host \(host) has no address: its ranks will not be let in")
+                logger.info(
+                    "a host has no address: its ranks will not be let in",
+                    metadata: ["host": "\(host)"])
             }
         }
         return .hosts(accepted)

@@ -251,7 +251,8 @@ final class StoreHandler: ChannelInboundHandler {
         guard !isOver else { return }
         isOver = true
         deadline?.cancel()
-        store.logger.debug("connection from \(source) closed: \(reason)")
+        store.logger.debug(
+            "closed a connection", metadata: ["peer": "\(source)", "reason": "\(reason)"])
         channel?.close(promise: nil)
     }
 

@@ -133,7 +133,9 @@ struct StoreConnector: Sendable {
                 pause = Self.pauseAfterStranger
             }
             if notes.add(note, about: target) {
-                logger.debug("no store of this world at \(target): \(note)")
+                logger.debug(
+                    "no store of this world there",
+                    metadata: ["address": "\(target)", "reason": "\(note)"])
             }
             try? await Task.sleep(until: min(ContinuousClock.now + pause, deadline))
         }

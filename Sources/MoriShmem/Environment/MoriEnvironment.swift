@@ -91,13 +91,16 @@ package struct MoriEnvironment: Hashable, Sendable {
     ///   - reported: What was said before, and is not said again.
     package func report(to logger: Logger, once reported: Locked<Set<String>>) {
         for variable in unknown where reported.withLock({ $0.insert(variable.name).inserted }) {
+            // Once, at the start, and in vain otherwise: nothing throws for it.
             logger.warning(
-                "the environment variable \(variable.name) is unknown; did you mean \(variable.nearest)?"
-            )
+                "an environment variable is unknown; did you mean another?",
+                metadata: ["variable": "\(variable.name)", "nearest": "\(variable.nearest)"])
         }
         for name in withoutEffect where reported.withLock({ $0.insert(name).inserted }) {
             let reason = Self.knownVariables.first { $0.covers(name) }?.meaning ?? ""
-            logger.info("the environment variable \(name) has no effect: \(reason)")
+            logger.debug(
+                "an environment variable has no effect",
+                metadata: ["variable": "\(name)", "reason": "\(reason)"])
         }
     }
 }

@@ -30,10 +30,14 @@ struct TuneCommand: AsyncParsableCommand {
         transform: OptionTypes.kernel)
     var kernel: KernelType = .intraNode
 
-    @Option(help: "Ranks. (default: 8, or the launcher's)")
+    @Option(
+        help: "Ranks. (default: 8, or the launcher's)",
+        transform: OptionTypes.count)
     var ranks: Int?
 
-    @Option(help: "Ranks of a node. (default: all, or the launcher's)")
+    @Option(
+        help: "Ranks of a node. (default: all, or the launcher's)",
+        transform: OptionTypes.count)
     var gpusPerNode: Int?
 
     @Option(
@@ -41,13 +45,19 @@ struct TuneCommand: AsyncParsableCommand {
         transform: TokenCounts.parse)
     var tokens: TokenCounts = TokenCounts(values: [1, 8, 32, 128, 512])
 
-    @Option(help: "Elements of a token.")
+    @Option(
+        help: "Elements of a token.",
+        transform: OptionTypes.count)
     var hidden: Int = 7168
 
-    @Option(help: "Experts at each rank.")
+    @Option(
+        help: "Experts at each rank.",
+        transform: OptionTypes.count)
     var expertsPerRank: Int = 32
 
-    @Option(help: "Experts of a token.")
+    @Option(
+        help: "Experts of a token.",
+        transform: OptionTypes.count)
     var topk: Int = 8
 
     @Option(
@@ -66,25 +76,20 @@ struct TuneCommand: AsyncParsableCommand {
         transform: OptionTypes.quantization)
     var quantization: CombineQuantization = .none
 
-    @Option(help: "Rounds in which the best launch meets the one without rules, 3 or more.")
+    @Option(
+        help: "Rounds in which the best launch meets the one without rules, 3 or more.",
+        transform: { try OptionTypes.wholeNumber($0, 3...Int.max) })
     var rounds: Int = 21
 
-    @Option(help: "What the routing depends on.")
+    @Option(
+        help: "What the routing depends on.",
+        transform: OptionTypes.seed)
     var seed: UInt64 = 1
 
     @Option(help: "Who measured, in words, for the file. (default: the device's name)")
     var origin: String?
 
     func validate() throws {
-        for (option, value, least) in [
-            ("--ranks", ranks ?? 1, 1), ("--gpus-per-node", gpusPerNode ?? 1, 1),
-            ("--hidden", hidden, 1), ("--experts-per-rank", expertsPerRank, 1),
-            ("--topk", topk, 1), ("--rounds", rounds, 3),
-        ] {
-            guard value >= least else {
-                throw ValidationError("\(option) is \(value); legal is \(least) or more")
-            }
-        }
         try OptionTypes.checkWritable(output, option: "--output")
     }
 
