@@ -227,6 +227,9 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
         samples.warmups = try await warmUp(mode, marks: marks)
         (samples.network, samples.moved) = try await count(mode, marks: marks)
         let iterations = settings.shape.iterations
+        // Of the first way only: its rounds are alike, and the file stays small.
+        let isTraced = settings.trace != nil && mode.input == settings.combineInputs[0]
+        if isTraced { try op.startTrace(on: stream) }
         for turn in 0..<iterations {
             progress.show("\(mode.input): round \(turn + 1) of \(iterations)")
             try await round(mode, marks: marks)
@@ -239,6 +242,11 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
                     samples.add(try await rooflines.measure(verb, loop), verb, loop)
                 }
             }
+        }
+        if isTraced, let path = settings.trace {
+            try op.stopTrace(on: stream)
+            try await stream.completion()
+            try await world.exportTrace(to: path)
         }
         return samples
     }

@@ -44,7 +44,7 @@ extension EPDispatchCombineOp {
         input: CombineInput?, half: OperatorKernels.Half, launch: LaunchConfiguration?,
         timeout: Duration?, on stream: DeviceStream
     ) throws(MoriError) -> CombineCall {
-        try checkUsable()
+        let traced = try checkUsable()?.call(half == .send ? "combineSend" : "combine")
         try check(received)
         let slot = received.lease.slot
         let input = input ?? config.combineInput
@@ -57,7 +57,9 @@ extension EPDispatchCombineOp {
             inputRows: counts.min() ?? Int.max, isExternal: input == .external,
             hasWeights: rows.weights != nil)
         try enqueue(
-            combine, rows, slot: slot, half: half, launch: launch, timeout: timeout, on: stream)
+            combine, rows, slot: slot, half: half, launch: launch, timeout: timeout,
+            isTraced: traced != nil, on: stream)
+        traced?.end(slot: slot)
         return combine
     }
 
@@ -65,13 +67,13 @@ extension EPDispatchCombineOp {
     func enqueue(
         _ combine: CombineCall, _ rows: OperatorKernels.CombineRows?, slot: Int,
         half: OperatorKernels.Half, launch: LaunchConfiguration?, timeout: Duration?,
-        on stream: DeviceStream
+        isTraced: Bool, on stream: DeviceStream
     ) throws(MoriError) {
         let call = OperatorKernels.Call(
             verb: .combine, slot: slot,
             launch: try launchParameters(for: .combine, override: launch, workload(combine)),
             elementType: combine.elementType, hiddenDim: combine.hiddenDim, timeout: timeout,
-            hasWeights: combine.hasWeights, half: half)
+            hasWeights: combine.hasWeights, half: half, isTraced: isTraced)
         try order(stream)
         try kernels.combine(
             call, rows, inputRows: combine.inputRows, isExternal: combine.isExternal, on: stream)

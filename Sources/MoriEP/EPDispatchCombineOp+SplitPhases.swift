@@ -46,7 +46,7 @@ extension EPDispatchCombineOp {
         _ pending: consuming PendingDispatch, launch: LaunchConfiguration? = nil,
         timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> DispatchOutput {
-        try checkUsable()
+        let traced = try checkUsable()?.call("dispatchReceive")
         let lease = pending.lease
         try check(lease)
         try check(timeout: timeout)
@@ -55,11 +55,12 @@ extension EPDispatchCombineOp {
             verb: .dispatch, slot: lease.slot,
             launch: try launchParameters(for: .dispatch, override: launch, workload(round)),
             elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
-            hasWeights: round.hasWeights, half: .receive)
+            hasWeights: round.hasWeights, half: .receive, isTraced: traced != nil)
         try order(stream)
         try kernels.dispatch(
             call, nil, hasScales: round.scaleElementType != nil, tokenCount: round.tokenCount,
             on: stream)
+        traced?.end(slot: lease.slot)
         lease.settle()
         return output(of: round, slot: lease.slot)
     }
@@ -103,7 +104,7 @@ extension EPDispatchCombineOp {
         _ pending: consuming PendingCombine, launch: LaunchConfiguration? = nil,
         timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> CombineOutput {
-        try checkUsable()
+        let traced = try checkUsable()?.call("combineReceive")
         let lease = pending.lease
         try check(lease)
         try check(timeout: timeout)
@@ -112,7 +113,8 @@ extension EPDispatchCombineOp {
         }
         try enqueue(
             call, nil, slot: lease.slot, half: .receive, launch: launch, timeout: timeout,
-            on: stream)
+            isTraced: traced != nil, on: stream)
+        traced?.end(slot: lease.slot)
         lease.settle()
         releaseSlot(lease.slot)
         return output(of: lease, call)

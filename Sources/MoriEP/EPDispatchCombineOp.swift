@@ -46,6 +46,8 @@ public final class EPDispatchCombineOp: Sendable {
         var firstIncompleteRound: Int?
         /// What `setTimeout` set last; a recovery keeps it.
         var timeout: Duration?
+        /// What records this operator's calls and kernels; nil: nothing does.
+        var trace: OperatorTrace?
         /// The stream of the last call: later calls on another one are ordered after it (P20).
         var lastStream: DeviceStream?
     }
@@ -206,6 +208,7 @@ public final class EPDispatchCombineOp: Sendable {
     /// Collective: waits for every rank, so that none loses what another still reads. Closing twice
     /// does nothing.
     public func close() async throws(MoriError) {
+        forgetTrace()
         let (wasClosed, stream) = state.withLock { state in
             defer {
                 state.isClosed = true
@@ -268,15 +271,21 @@ extension EPDispatchCombineOp: DeviceStream.FaultSource {
     }
 
     /// Throws when no round can begin or end any more.
-    func checkUsable() throws(MoriError) {
-        let (isClosed, kernels) = state.withLock { ($0.isClosed, $0.kernels) }
-        guard !isClosed else { throw MoriError(.closed, "this operator was closed") }
+    ///
+    /// - Returns: What records this call; nil: nothing does.
+    @discardableResult
+    func checkUsable() throws(MoriError) -> OperatorTrace? {
+        let (isClosed, kernels, trace) = state.withLock { ($0.isClosed, $0.kernels, $0.trace) }
+        guard !isClosed else {
+            throw MoriError(.closed, "this operator was closed")
+        }
         if let fault = fault(of: kernels) {
             throw MoriError(
                 .aborted, "an earlier round failed: \(fault)", wait: fault.wait,
                 ranks: fault.ranks)
         }
         try world.checkUsable()
+        return trace
     }
 
     /// Puts later work of `stream` behind everything that this operator enqueued elsewhere.
