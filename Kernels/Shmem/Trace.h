@@ -94,11 +94,6 @@ struct OneWord {
     MORI_DEVICE int operator()(int) const { return 0; }
 };
 
-/// Whether a launch is the one that reads the experts of the rank's own tokens first.
-constexpr bool readsExperts(int phase) {
-    return phase == MORIEP_TRACE_DISPATCH_SEND || phase == MORIEP_TRACE_DISPATCH_COUNT;
-}
-
 /// Counts how often this rank's tokens chose each expert; every warp of a grid has its part.
 MORI_DEVICE void countExperts(Block& block, const moriep_dispatch_arguments& arguments) {
     const Operator op(arguments.op);
@@ -121,7 +116,11 @@ template <int phase, class Arguments>
 MORI_DEVICE void countBeside(Block&, const Arguments&) {}
 template <int phase>
 MORI_DEVICE void countBeside(Block& block, const moriep_dispatch_arguments& arguments) {
-    if constexpr (readsExperts(phase)) countExperts(block, arguments);
+    // An ordered dispatch has counted rows before it sends them.
+    const bool isOrdered = arguments.op.shape.is_ordered != 0 && arguments.call.replays == 0;
+    constexpr bool counts = phase == MORIEP_TRACE_DISPATCH_COUNT;
+    constexpr bool sends = phase == MORIEP_TRACE_DISPATCH_SEND;
+    if (counts || (sends && !isOrdered)) countExperts(block, arguments);
 }
 
 /// A kernel between the records of its begin and end.

@@ -38,18 +38,35 @@ public final class EPDispatchCombineOp: Sendable {
             /// Dispatched, and what stood for the round was dropped.
             case abandoned(DispatchRound, RoundStage)
         }
+        /// What every call asks.
+        struct Standing {
+            var kernels: OperatorKernels
+            var isClosed = false
+            /// What records this operator's calls and kernels; nil: nothing does.
+            var trace: OperatorTrace?
+        }
         var slots: [Slot]
-        var kernels: OperatorKernels
-        var isClosed = false
+        var standing: Standing
         /// What a recovery has prepared and not gone over to yet.
         var prepared: OperatorKernels?
         var firstIncompleteRound: Int?
         /// What `setTimeout` set last; a recovery keeps it.
         var timeout: Duration?
-        /// What records this operator's calls and kernels; nil: nothing does.
-        var trace: OperatorTrace?
         /// The stream of the last call: later calls on another one are ordered after it (P20).
         var lastStream: DeviceStream?
+
+        var kernels: OperatorKernels {
+            get { standing.kernels }
+            set { standing.kernels = newValue }
+        }
+        var isClosed: Bool {
+            get { standing.isClosed }
+            set { standing.isClosed = newValue }
+        }
+        var trace: OperatorTrace? {
+            get { standing.trace }
+            set { standing.trace = newValue }
+        }
     }
 
     /// Allocates an operator on every rank.
@@ -93,7 +110,9 @@ public final class EPDispatchCombineOp: Sendable {
         deviceProperties = device
         let kernels = try await OperatorKernels(config, in: world, generation: world.generation)
         state = Locked(
-            State(slots: Array(repeating: .free, count: config.slots), kernels: kernels))
+            State(
+                slots: Array(repeating: .free, count: config.slots),
+                standing: State.Standing(kernels: kernels)))
         // Nobody may write into a peer whose words are not zero yet.
         try await world.barrier()
         world.enroll(self)
@@ -275,17 +294,18 @@ extension EPDispatchCombineOp: DeviceStream.FaultSource {
     /// - Returns: What records this call; nil: nothing does.
     @discardableResult
     func checkUsable() throws(MoriError) -> OperatorTrace? {
-        let (isClosed, kernels, trace) = state.withLock { ($0.isClosed, $0.kernels, $0.trace) }
-        guard !isClosed else {
+        // One value of a type of its own: a tuple's would be looked up at run time.
+        let standing = state.withLock { $0.standing }
+        guard !standing.isClosed else {
             throw MoriError(.closed, "this operator was closed")
         }
-        if let fault = fault(of: kernels) {
+        if let fault = fault(of: standing.kernels) {
             throw MoriError(
                 .aborted, "an earlier round failed: \(fault)", wait: fault.wait,
                 ranks: fault.ranks)
         }
         try world.checkUsable()
-        return trace
+        return standing.trace
     }
 
     /// Puts later work of `stream` behind everything that this operator enqueued elsewhere.

@@ -55,7 +55,8 @@ struct WarpTimeline {
                 while let last = open.popLast() {
                     let isMeant = last.record.phase == record.phase
                     if !isMeant { mended += 1 }
-                    close(last, at: record.time, track: track)
+                    // The first launch of a round begins in the one before.
+                    close(last, at: record.time, epoch: record.epoch, track: track)
                     if isMeant { break }
                 }
             case .signal: addSignal(record, track: track)
@@ -82,17 +83,17 @@ struct WarpTimeline {
         let end = records.last?.time ?? 0
         while let last = open.popLast() {
             mended += 1
-            close(last, at: end, track: track)
+            close(last, at: end, epoch: records.last?.epoch ?? last.record.epoch, track: track)
         }
     }
 
-    private mutating func close(_ open: Open, at end: UInt64, track: Int) {
+    private mutating func close(_ open: Open, at end: UInt64, epoch: Int, track: Int) {
         let record = open.record
         events.append(
             TraceEvent(
                 .slice(end: end), track: track, name: record.name,
                 category: record.isWait ? "wait" : "kernel", time: record.time,
-                details: [("epoch", record.epoch), ("slot", record.slot)]))
+                details: [("epoch", epoch), ("slot", record.slot)]))
     }
 
     private mutating func addSignal(_ record: Record, track: Int) {
