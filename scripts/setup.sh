@@ -9,6 +9,7 @@
 #   scripts/setup.sh instructions
 #                               what bench-instructions counts with: valgrind
 #   scripts/setup.sh peers      what bench-peers measures beside us: Open MPI, PyTorch; matplotlib
+#   scripts/setup.sh browser    chromium, in which a test draws the page of mori-ep trace report
 #   scripts/setup.sh models     spin and a C compiler for what it generates
 #   scripts/setup.sh docs       what docs and test-api read symbol graphs with: Python
 #   scripts/setup.sh package    what test-package compiles a program in C with
@@ -114,6 +115,13 @@ want_peers() {
     want python3-numpy
     want python3-torch
     want python3-matplotlib
+}
+
+want_browser() {
+    if have chromium || have chromium-browser || have google-chrome; then return; fi
+    want chromium
+    # Chromium brings no letters of its own.
+    want fonts-dejavu-core
 }
 
 want_models() {
@@ -246,12 +254,12 @@ if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
         build | kernels | nvidia | emulator | lint | models | instructions | peers | docs | package | \
-            rdma-lab)
+            rdma-lab | browser)
             "want_${part//-/_}"
             ;;
         *)
             fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, models," \
-                "instructions, peers, docs, package and rdma-lab"
+                "instructions, peers, docs, package, rdma-lab and browser"
             ;;
     esac
 done

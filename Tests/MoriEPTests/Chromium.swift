@@ -1,4 +1,5 @@
 import FoundationEssentials
+import MoriDevice
 import MoriLauncher
 import Testing
 

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import MoriDevice
 import MoriEP
 import MoriLauncher
 import MoriOracle
@@ -146,7 +147,7 @@ extension WorldTests.TraceTests {
 
             let picture = ProcessVariables.all["TEST_TRACE_PICTURE"] ?? folder + "/page.png"
             _ = try await Chromium.open(
-                page, ["--screenshot=\(picture)", "--window-size=1400,1560"], folder: folder)
+                page, ["--screenshot=\(picture)", "--window-size=1400,1500"], folder: folder)
             let bytes = try Data(contentsOf: URL(filePath: picture))
             #expect(bytes.starts(with: [0x89, 0x50, 0x4E, 0x47]))
             #expect(bytes.count > 20_000)

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import MoriDevice
 import MoriEP
 import MoriLauncher
 import MoriOracle
@@ -329,6 +330,7 @@ extension WorldTests.TraceTests {
             }
             func tracedRound() async throws -> Duration {
                 try op.startTrace(recordCapacity: 1 << 10, on: stream)
+                try await stream.completion()
                 let duration = try await round()
                 try op.stopTrace(on: stream)
                 return duration
