@@ -111,8 +111,7 @@ MORI_DEVICE void ringDoorbell(uint64_t*, const WarpOnce&) {}
 
 /// Takes the place of a trace's next record.
 MORI_DEVICE uint64_t claimRecord(uint64_t* claimed) {
-    return __hip_atomic_fetch_add(
-        claimed, uint64_t(1), __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+    return __hip_atomic_fetch_add(claimed, uint64_t(1), __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
 
 /// Stores a record. The host reads it after the launch has ended.

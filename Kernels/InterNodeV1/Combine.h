@@ -58,11 +58,11 @@ MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& argum
         if (tooFew) return;
         // Pairs with awaitRanks in the node's combineWait.
         signalRanks<MORIEP_PHASE_COMBINE_READY>(first,
-                    op,
-                    op.nodeRanks(),
-                    layout.combine_signals,
-                    Signal{epoch, arguments.signature, 0},
-                    [](int) { return 0u; });
+                                                op,
+                                                op.nodeRanks(),
+                                                layout.combine_signals,
+                                                Signal{epoch, arguments.signature, 0},
+                                                [](int) { return 0u; });
     });
 }
 

@@ -66,11 +66,11 @@ MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& argum
         if (tooFew) return;
         // Pairs with awaitRanks in the peers' combineWait.
         signalRanks<MORIEP_PHASE_COMBINE_READY>(first,
-                    op,
-                    op.everyRank(),
-                    layout.combine_signals,
-                    Signal{epoch, arguments.signature, 0},
-                    [](int) { return 0u; });
+                                                op,
+                                                op.everyRank(),
+                                                layout.combine_signals,
+                                                Signal{epoch, arguments.signature, 0},
+                                                [](int) { return 0u; });
     });
 }
 

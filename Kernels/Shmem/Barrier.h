@@ -12,8 +12,8 @@
 
 namespace MORI_KERNELS {
 
-/// Tells every rank of `ranks`, and awaits the same of them. `kind` names the words; `step` of the three
-/// above is for a trace.
+/// Tells every rank of `ranks`, and awaits the same of them. `kind` names the words; `step` of the
+/// three above is for a trace.
 template <int step>
 MORI_DEVICE bool meetRanks(const BlockWarp& warp,
                            const Operator& op,

@@ -296,7 +296,8 @@ MORI_DEVICE bool awaitRanks(const BlockWarp& warp,
 }
 
 /// The warp tells each active one of `ranks` that this rank reached `signal`; `count(peer)` gives
-/// each word's count. `phase` is the wait that this ends at the peers, and `index` which word of it.
+/// each word's count. `phase` is the wait that this ends at the peers, and `index` which word of
+/// it.
 template <int phase, int index = 0, class F>
 MORI_DEVICE void signalRanks(const BlockWarp& warp,
                              const Operator& op,

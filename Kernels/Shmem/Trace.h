@@ -1,9 +1,9 @@
-// What traced kernels leave behind (moriep_trace.h). In the kernels that nobody traces, every function
-// here is empty.
+// What traced kernels leave behind (moriep_trace.h). In the kernels that nobody traces, every
+// function here is empty.
 //
-// Records are a warp's: phases by one lane, what a lane has awaited by that lane. A record takes its
-// place by one addition in device memory and goes into pinned memory, which the host reads when the
-// work is done.
+// Records are a warp's: phases by one lane, what a lane has awaited by that lane. A record takes
+// its place by one addition in device memory and goes into pinned memory, which the host reads when
+// the work is done.
 #pragma once
 
 #include "Shmem/Operator.h"

@@ -300,7 +300,8 @@ typedef struct moriep_launch {
     int32_t blocks;
     int32_t warps_per_block;
     int32_t rdma_blocks;
-    int32_t traced;  ///< 1: by the kernels that leave records in their slot's trace (moriep_trace.h)
+    int32_t
+        traced;  ///< 1: by the kernels that leave records in their slot's trace (moriep_trace.h)
 } moriep_launch;
 
 typedef struct moriep_dispatch_arguments {

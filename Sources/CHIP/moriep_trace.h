@@ -1,5 +1,5 @@
-// What a traced kernel leaves behind: records in pinned memory, one for a phase's begin or end, a signal,
-// or the end of a wait; never one for a row.
+// What a traced kernel leaves behind: records in pinned memory, one for a phase's begin or end, a
+// signal, or the end of a wait; never one for a row.
 #ifndef MORIEP_TRACE_H
 #define MORIEP_TRACE_H
 
@@ -49,7 +49,8 @@ typedef struct moriep_trace_record {
     uint64_t what;
 } moriep_trace_record;
 
-/// Lies in device memory; behind it u32 [expert_count], how often this rank's tokens chose each expert.
+/// Lies in device memory; behind it u32 [expert_count], how often this rank's tokens chose each
+/// expert.
 typedef struct moriep_trace {
     uint64_t records;  ///< device address of moriep_trace_record [capacity], pinned
     uint64_t capacity;

@@ -229,7 +229,8 @@ extension EPDispatchCombineOp {
                 weights: weights, layout: layout, packed: expertOutput, output: sums),
             elementType: expertOutput.elementType,
             rowBytes: expertOutput.elementType.byteCount(of: hidden), scaleBytes: 0,
-            slot: received.lease.slot, launch: try receivedLaunch(), isTraced: trace != nil, on: stream)
+            slot: received.lease.slot, launch: try receivedLaunch(), isTraced: trace != nil,
+            on: stream)
         return sums
     }
 
@@ -273,7 +274,8 @@ extension EPDispatchCombineOp {
             elementType: round.elementType,
             rowBytes: round.elementType.byteCount(of: round.hiddenDim),
             scaleBytes: round.scaleElementType == nil ? 0 : config.scaleRowByteCount,
-            slot: received.lease.slot, launch: try receivedLaunch(), isTraced: trace != nil, on: stream)
+            slot: received.lease.slot, launch: try receivedLaunch(), isTraced: trace != nil,
+            on: stream)
     }
 
     private func check(

@@ -57,7 +57,10 @@ extension WorldTests.TraceTests {
             #expect(cause.text.contains("waited") && cause.text.contains("for rank 2 in dispatch"))
             #expect(output.contains(cause.text))
             #expect(numbers.causes.count == 3)
-            #expect(zip(numbers.causes, numbers.causes.dropFirst()).allSatisfy { $0.nanoseconds >= $1.nanoseconds })
+            #expect(
+                zip(numbers.causes, numbers.causes.dropFirst()).allSatisfy {
+                    $0.nanoseconds >= $1.nanoseconds
+                })
             // Three ranks waited most of 30 ms, five times; as it is with other ranks none did.
             #expect(cause.nanoseconds > 3 * 5 * 20_000_000, "\(cause)")
             #expect(numbers.rounds == 5)
@@ -69,7 +72,8 @@ extension WorldTests.TraceTests {
             }
             #expect(numbers.waits == expected)
             let others = (0..<4).map { rank in
-                numbers.waits[rank].enumerated().filter { $0.offset != rank }.map(\.element).reduce(0, +)
+                numbers.waits[rank].enumerated().filter { $0.offset != rank }.map(\.element).reduce(
+                    0, +)
             }
             #expect(others.reduce(0, +) == numbers.waitNanoseconds)
             #expect(numbers.waitNanoseconds <= numbers.busyNanoseconds)
@@ -180,7 +184,8 @@ extension WorldTests.TraceTests {
             BadFile(content: "rank 0\n", says: ["is no JSON object", "legal is"]),
             BadFile(content: "[1, 2]", says: ["is no JSON object"]),
             BadFile(
-                content: "{\"traceEvents\":[]}", says: ["JSON without \"moriEP\", so no trace of MoriEP"]),
+                content: "{\"traceEvents\":[]}",
+                says: ["JSON without \"moriEP\", so no trace of MoriEP"]),
             BadFile(
                 content: "{\"moriEP\":{\"version\":7}}",
                 says: ["of version 7; this mori-ep reads version 1", "the package that wrote it"]),
@@ -190,7 +195,8 @@ extension WorldTests.TraceTests {
                 says: ["a trace without a round", "startTrace(on:)"]),
             BadFile(content: "{\(about)}", says: ["damaged", "\"traceEvents\" is missing"]),
             BadFile(
-                content: "{\(about),\"traceEvents\":[{\"ph\":\"X\",\"name\":\"a\",\"pid\":0,\"tid\":1}]}",
+                content:
+                    "{\(about),\"traceEvents\":[{\"ph\":\"X\",\"name\":\"a\",\"pid\":0,\"tid\":1}]}",
                 says: ["damaged", "event 0 has no time"]),
             BadFile(
                 content: "{\(about),\"traceEvents\":["
@@ -226,7 +232,9 @@ extension WorldTests.TraceTests {
                 workload: TracedRounds.workload(ranks: 2), rounds: 1)
             let ended = try await Programs.run("mori-ep", ["trace", "report", path, path])
             #expect(!ended.exit.isSuccess)
-            #expect(ended.errors.contains("rank 0 is in") && ended.errors.contains("give each rank once"))
+            #expect(
+                ended.errors.contains("rank 0 is in")
+                    && ended.errors.contains("give each rank once"))
             let none = try await Programs.run("mori-ep", ["trace", "report"])
             #expect(!none.exit.isSuccess && none.errors.contains("<files>"))
             let unwritable = try await Programs.run(

@@ -63,7 +63,9 @@ struct TraceText: Decodable {
             var track: Int
         }
         let slices = traceEvents.filter { $0.ph == "X" }
-        for (_, members) in Dictionary(grouping: slices, by: { Track(rank: $0.pid, track: $0.tid ?? 0) }) {
+        for (_, members) in Dictionary(
+            grouping: slices, by: { Track(rank: $0.pid, track: $0.tid ?? 0) })
+        {
             var open: [Event] = []
             for slice in members.sorted(by: { ($0.begin, -$0.end) < ($1.begin, -$1.end) }) {
                 while let last = open.last, last.end <= slice.begin { open.removeLast() }
@@ -78,7 +80,8 @@ struct TraceText: Decodable {
 /// Rounds that are traced.
 enum TracedRounds {
     /// A folder that goes at the end.
-    static func inFolder<Success>(_ body: (String) async throws -> Success) async throws -> Success {
+    static func inFolder<Success>(_ body: (String) async throws -> Success) async throws -> Success
+    {
         let folder = FileManager.default.temporaryDirectory.appending(
             path: "moriep-trace-\(UInt64.random(in: 0 ... .max))")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -107,7 +110,8 @@ enum TracedRounds {
 
     /// Takes a trace of some rounds; one rank is so much later than the others in each of them.
     static func take(
-        _ path: String, ranks: Int, config: EPDispatchCombineConfig, workload: Workload, rounds: Int = 4,
+        _ path: String, ranks: Int, config: EPDispatchCombineConfig, workload: Workload,
+        rounds: Int = 4,
         late: (rank: Int, by: Duration)? = nil, capacity: Int = 1 << 16
     ) async throws -> [TraceExport] {
         let routes = Routes(workload)
@@ -120,7 +124,7 @@ enum TracedRounds {
             // One that nobody sees, so that rounds do not begin with 1.
             try await checkRound(
                 routes, of: BFloat16.self, combining: BFloat16.self, with: op, on: stream,
-                    options: options)
+                options: options)
             try op.startTrace(recordCapacity: capacity, on: stream)
             for _ in 0..<rounds {
                 try await world.barrier()

@@ -61,11 +61,15 @@ extension WorldTests.TraceTests {
                     test.kernelType, launch: test.launch, receiveOrder: test.receiveOrder),
                 workload: workload, rounds: rounds)
             #expect(exports.map(\.path) == [path, nil, nil, nil])
-            #expect(exports.allSatisfy { $0.isMerged && $0.lostRecordCount == 0 && $0.eventCount > 0 })
+            #expect(
+                exports.allSatisfy { $0.isMerged && $0.lostRecordCount == 0 && $0.eventCount > 0 })
             let trace = try TraceText(path)
             #expect(trace.moriEP.version == 1 && trace.moriEP.worldSize == 4)
             #expect(trace.moriEP.ranks.map(\.rank) == [0, 1, 2, 3])
-            #expect(trace.moriEP.ranks.flatMap(\.operators).allSatisfy { $0.lost == 0 && $0.mended == 0 })
+            #expect(
+                trace.moriEP.ranks.flatMap(\.operators).allSatisfy {
+                    $0.lost == 0 && $0.mended == 0
+                })
             #expect(trace.overlap == nil, "\(String(describing: trace.overlap))")
 
             let signals = trace.traceEvents.filter { $0.ph == "i" && $0.cat == "signal" }
@@ -87,7 +91,9 @@ extension WorldTests.TraceTests {
             #expect(incoming.count == waits.count && outgoing.isSuperset(of: incoming))
 
             // Every warp of every grid has a track.
-            let names = trace.traceEvents.filter { $0.ph == "M" && $0.name == "thread_name" && $0.pid == 0 }
+            let names = trace.traceEvents.filter {
+                $0.ph == "M" && $0.name == "thread_name" && $0.pid == 0
+            }
             let warps = test.launch.blocks * test.launch.warpsPerBlock
             #expect(names.count == warps + 1 + (isBetweenNodes ? 2 : 0))
 
@@ -107,7 +113,9 @@ extension WorldTests.TraceTests {
             }
         }
         for rank in 0..<4 {
-            let rows = trace.traceEvents.filter { $0.cat == "rows" && $0.ph == "i" && $0.pid == rank }
+            let rows = trace.traceEvents.filter {
+                $0.cat == "rows" && $0.ph == "i" && $0.pid == rank
+            }
             #expect(rows.count == rounds)
             #expect(rows.allSatisfy { $0.args?.rows == received[rank] })
             let own = try #require(trace.moriEP.ranks[rank].operators.first)
@@ -177,7 +185,8 @@ extension WorldTests.TraceTests {
                 func rounds(_ count: Int) async throws {
                     for _ in 0..<count {
                         try await checkRound(
-                            routes, of: BFloat16.self, combining: BFloat16.self, with: op, on: stream)
+                            routes, of: BFloat16.self, combining: BFloat16.self, with: op,
+                            on: stream)
                     }
                 }
                 let nothing = await #expect(throws: MoriError.self) {
@@ -216,7 +225,8 @@ extension WorldTests.TraceTests {
             let trace = try TraceText(path)
             #expect(trace.overlap == nil)
             #expect(
-                trace.moriEP.ranks.flatMap(\.operators).map(\.lost) == exports.map(\.lostRecordCount))
+                trace.moriEP.ranks.flatMap(\.operators).map(\.lost)
+                    == exports.map(\.lostRecordCount))
             let ended = try await Programs.run("mori-ep", ["trace", "report", path])
             #expect(ended.exit.isSuccess, "\(ended.errors)")
             #expect(ended.output.contains("had no room for \(exports[0].lostRecordCount) records"))
@@ -296,7 +306,9 @@ extension WorldTests.TraceTests {
             #expect(trace.moriEP.ranks.map(\.rank) == [0, 1, 2, 3])
             #expect(trace.overlap == nil)
             var sent: [String: Int] = [:]
-            for event in trace.traceEvents where event.ph == "s" { sent[event.id ?? ""] = event.begin }
+            for event in trace.traceEvents where event.ph == "s" {
+                sent[event.id ?? ""] = event.begin
+            }
             let arrived = trace.traceEvents.filter { $0.ph == "f" }
             #expect(arrived.count == 3 * 4 * 4 * 2)
             for event in arrived {

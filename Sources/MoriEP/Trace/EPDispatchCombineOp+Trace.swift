@@ -33,7 +33,8 @@ extension EPDispatchCombineOp {
             throw MoriError(
                 .unsupported,
                 "kernels that leave traces are in the host device only, and this rank's is"
-                    + " \(world.device.kind.rawValue); run with MORI_EP_DEVICE=host to take a trace")
+                    + " \(world.device.kind.rawValue); run with MORI_EP_DEVICE=host to take a trace"
+            )
         }
         try order(stream)
         let kernels = kernels

@@ -4,8 +4,9 @@ import MoriDevice
 package struct ClockAlignment: Hashable, Sendable {
     /// Nanoseconds by which this rank's clock is ahead.
     package var offset: Int64
-    /// Nanoseconds of the exchange that the offset is of; it is wrong by half of it at most. 0: the
-    /// ranks share a clock.
+    /// Nanoseconds of the exchange that the offset is of, which is wrong by half of it at most.
+    ///
+    /// 0: the ranks share a clock.
     package var roundTrip: Int64
 
     package static let shared = ClockAlignment(offset: 0, roundTrip: 0)
@@ -57,6 +58,8 @@ package struct ClockAlignment: Hashable, Sendable {
     ///   - hosts: Which host each rank is on; ranks of one host share a clock.
     ///   - timeout: How long each exchange waits for the other ranks.
     ///   - now: The clock; tests set it wrong.
+    /// - Returns: How far this rank's clock is from the first member's.
+    /// - Throws: what the bootstrap throws.
     static func measure(
         over bootstrap: any Bootstrap, hosts: [Int], timeout: Duration,
         now: @Sendable () -> UInt64 = TraceEvent.now

@@ -49,7 +49,9 @@ extension SymmetricMemory {
             throw MoriError(.closed, "rank \(rank)'s part of this world was closed")
         }
         var traces: [CollectedTrace] = []
-        for (index, source) in sources.enumerated() { traces.append(try await source.collect(number: index)) }
+        for (index, source) in sources.enumerated() {
+            traces.append(try await source.collect(number: index))
+        }
         let problem: MoriError? =
             traces.isEmpty
             ? MoriError(
@@ -65,7 +67,8 @@ extension SymmetricMemory {
             if let problem { throw problem }
             guard error.code != .invalidArgument else { throw error }
             logger.debug(
-                "the ranks cannot meet for one trace: each writes its own", metadata: ["error": "\(error)"])
+                "the ranks cannot meet for one trace: each writes its own",
+                metadata: ["error": "\(error)"])
             written = try exportOwn(traces, to: path)
         }
         state.withLock { state in
@@ -86,9 +89,12 @@ extension SymmetricMemory {
         let first = traces.flatMap(\.events).map(\.time).min()
         let aligned = first.map { $0 &- UInt64(bitPattern: clock.offset) } ?? UInt64.max
         let begins = try await bootstrap.allGather(
-            "trace begin", Array("\(problem == nil ? 1 : 0) \(aligned)".utf8), timeout: bootstrapTimeout)
+            "trace begin", Array("\(problem == nil ? 1 : 0) \(aligned)".utf8),
+            timeout: bootstrapTimeout)
         let words = bootstrap.members.map { member in
-            String(decoding: begins[member], as: UTF8.self).split(separator: " ").map { UInt64($0) ?? 0 }
+            String(decoding: begins[member], as: UTF8.self).split(separator: " ").map {
+                UInt64($0) ?? 0
+            }
         }
         if let problem { throw problem }
         if let other = words.firstIndex(where: { $0.first != 1 }) {
@@ -101,7 +107,9 @@ extension SymmetricMemory {
         // Time 0 of the file, by the first rank's clock.
         let zero = words.compactMap(\.last).min() ?? 0
         let part = TraceDocument.part(
-            traces, of: origin(clock: clock, zero: zero == .max ? 0 : zero &+ UInt64(bitPattern: clock.offset)))
+            traces,
+            of: origin(
+                clock: clock, zero: zero == .max ? 0 : zero &+ UInt64(bitPattern: clock.offset)))
         let events = try await gather(part.events, "trace events", for: writer, over: bootstrap)
         let ranks = try await gather(part.rank, "trace ranks", for: writer, over: bootstrap)
         // The writer's success is everybody's: nobody believes in a file that is not there.
@@ -111,14 +119,17 @@ extension SymmetricMemory {
                 TraceDocument.Part(events: events[$0], rank: ranks[$0])
             }
             let text = TraceDocument.file(parts, worldSize: worldSize, zero: zero)
-            failure = await outcome { () throws(MoriError) in try Self.write(text, to: path) }.failure
+            failure = await outcome { () throws(MoriError) in try Self.write(text, to: path) }
+                .failure
         }
         let answers = try await bootstrap.allGather(
-            "trace written", Array((failure?.message ?? "").utf8.prefix(1024)), timeout: bootstrapTimeout)
+            "trace written", Array((failure?.message ?? "").utf8.prefix(1024)),
+            timeout: bootstrapTimeout)
         if let failure { throw failure }
         guard answers[writer].isEmpty else {
             throw MoriError(
-                .invalidArgument, "rank \(writer): \(String(decoding: answers[writer], as: UTF8.self))",
+                .invalidArgument,
+                "rank \(writer): \(String(decoding: answers[writer], as: UTF8.self))",
                 ranks: [writer])
         }
         return summary(traces, path: rank == writer ? path : nil, isMerged: true)
@@ -165,7 +176,8 @@ extension SymmetricMemory {
         var all = Array(repeating: [UInt8](), count: worldSize)
         for start in stride(from: 0, to: most, by: limit) {
             let piece = bytes.dropFirst(start).prefix(limit)
-            let pieces = try await bootstrap.allGather(name, Array(piece), timeout: bootstrapTimeout)
+            let pieces = try await bootstrap.allGather(
+                name, Array(piece), timeout: bootstrapTimeout)
             guard rank == writer else { continue }
             for member in bootstrap.members { all[member] += pieces[member] }
         }

@@ -32,7 +32,8 @@ enum TraceDocument {
         for trace in traces {
             for track in trace.tracks {
                 text.metadata("thread_name", rank: origin.rank, track: track.number, track.name)
-                text.metadata("thread_sort_index", rank: origin.rank, track: track.number, track.number)
+                text.metadata(
+                    "thread_sort_index", rank: origin.rank, track: track.number, track.number)
             }
             for event in trace.events { text.event(event, of: origin) }
         }
@@ -152,7 +153,9 @@ enum TraceDocument {
         ) {
             raw("{\"ph\":\"\(phase)\",\"name\":")
             string(event.name)
-            raw(",\"cat\":\"\(event.category)\",\"pid\":\(origin.rank),\"tid\":\(event.track),\"ts\":")
+            raw(
+                ",\"cat\":\"\(event.category)\",\"pid\":\(origin.rank),\"tid\":\(event.track),\"ts\":"
+            )
             microseconds(time)
         }
 

@@ -77,6 +77,7 @@ package protocol TraceSource: AnyObject, Sendable {
     /// Everything recorded so far.
     ///
     /// - Parameter number: Which operator of the rank it is in the file: the first number of its tracks.
+    /// - Returns: What is known of the operator, and its events.
     /// - Throws: what the device's runtime says.
     func collect(number: Int) async throws(MoriError) -> CollectedTrace
 }

@@ -182,7 +182,8 @@ struct TraceAnalysis: Sendable {
         if late.isEmpty {
             text += "Rank \(peer) itself is not in the trace."
         } else if max(lateBy, longerBy) <= 0 {
-            text += "It began with the others and was as fast: their words came in the order of ranks."
+            text +=
+                "It began with the others and was as fast: their words came in the order of ranks."
         } else {
             text +=
                 beganLate
@@ -192,7 +193,8 @@ struct TraceAnalysis: Sendable {
                 beganLate
                 ? (verb == .dispatch
                     ? ": look at what it does before, on its host or its stream."
-                    : ": its experts, or what else lies between, took longer than the others'.") : "."
+                    : ": its experts, or what else lies between, took longer than the others'.")
+                : "."
         }
         if verb == .combine, let rows, rows >= 1.1 {
             text += " It received \(Words.digits(rows)) times as many rows as the mean rank."
@@ -201,7 +203,8 @@ struct TraceAnalysis: Sendable {
             late.isEmpty || max(lateBy, longerBy) <= 0
             ? "Rank \(peer) was awaited in \(verb.rawValue)"
             : beganLate
-                ? "Rank \(peer) began \(verb.rawValue) late" : "Rank \(peer) was slow in \(verb.rawValue)"
+                ? "Rank \(peer) began \(verb.rawValue) late"
+                : "Rank \(peer) was slow in \(verb.rawValue)"
         return Cause(title: title, text: text, nanoseconds: total, rank: peer)
     }
 
@@ -219,10 +222,13 @@ struct TraceAnalysis: Sendable {
             $0.rank == rank && $0.name.hasPrefix("wait for own network")
         }
         let total = waits.map(\.duration).reduce(0, +)
-        guard let longest = waits.max(by: { $0.duration < $1.duration }), total > 0 else { return nil }
+        guard let longest = waits.max(by: { $0.duration < $1.duration }), total > 0 else {
+            return nil
+        }
         return Cause(
             title: "Rank \(rank) waited for its own network",
-            text: "Rank \(rank) waited \(Words.duration(total)) for room in a ring or for packets of the"
+            text:
+                "Rank \(rank) waited \(Words.duration(total)) for room in a ring or for packets of the"
                 + " round before to be sent; at most \(Words.duration(longest.duration)) in round"
                 + " \(longest.epoch).", nanoseconds: total, rank: rank)
     }
@@ -249,7 +255,8 @@ struct TraceAnalysis: Sendable {
         guard extra > 0 else { return nil }
         return Cause(
             title: "Rank \(most) received most rows",
-            text: "Rank \(most) received \(Words.digits(share)) times as many rows as the mean rank, and spent"
+            text:
+                "Rank \(most) received \(Words.digits(share)) times as many rows as the mean rank, and spent"
                 + " \(Words.duration(extra)) longer on sending them back than the median rank. Its experts"
                 + " have as much more to do.", nanoseconds: extra, rank: most)
     }

@@ -15,7 +15,8 @@ struct TraceCommand: ParsableCommand {
 struct TraceReportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "report",
-        abstract: "Writes one self-contained HTML page: rounds, waits, imbalance, and causes in words.",
+        abstract:
+            "Writes one self-contained HTML page: rounds, waits, imbalance, and causes in words.",
         discussion: """
             Reads what SymmetricMemory.exportTrace or bench-dispatch-combine --trace wrote: one file of \
             all ranks, or one of each rank. The page needs no network and no other file.
@@ -51,7 +52,7 @@ struct TraceReportCommand: ParsableCommand {
         var rounds: Int
         var busyNanoseconds: Int
         var waitNanoseconds: Int
-        /// [rank][peer]
+        /// By rank and peer.
         var waits: [[Int]]
         var receivedRows: [Int]
         var causes: [TraceAnalysis.Cause]
@@ -72,7 +73,8 @@ struct TraceReportCommand: ParsableCommand {
                 try JSONEncoder().encode(numbers).write(to: URL(filePath: json))
             }
             for cause in analysis.causes {
-                Console.print("\(Words.duration(cause.nanoseconds))  \(cause.title)\n    \(cause.text)\n")
+                Console.print(
+                    "\(Words.duration(cause.nanoseconds))  \(cause.title)\n    \(cause.text)\n")
             }
             for note in report.notes { Console.print("note: \(note)\n") }
             Console.print("written: \(page)\n")

@@ -164,7 +164,8 @@ struct TraceFile: Sendable {
         }
         guard let about = probe.moriEP else {
             throw MoriError(
-                .invalidArgument, "\(path) is JSON without \"moriEP\", so no trace of MoriEP; \(legal)")
+                .invalidArgument,
+                "\(path) is JSON without \"moriEP\", so no trace of MoriEP; \(legal)")
         }
         guard about.version == version else {
             throw MoriError(
@@ -189,7 +190,8 @@ struct TraceFile: Sendable {
         let words = place.map { $0.intValue.map { "[\($0)]" } ?? $0.stringValue }
         return MoriError(
             .invalidArgument,
-            "\(path) is a damaged trace: at \(words.joined(separator: " ")) \(problem); export it anew")
+            "\(path) is a damaged trace: at \(words.joined(separator: " ")) \(problem); export it anew"
+        )
     }
 
     private mutating func add(
@@ -197,7 +199,8 @@ struct TraceFile: Sendable {
     ) throws(MoriError) {
         var underWay: [String: Document.Event] = [:]
         for (place, event) in events.enumerated() where event.ph != "M" {
-            guard let time = event.ts, let track = event.tid, (0..<worldSize).contains(event.pid) else {
+            guard let time = event.ts, let track = event.tid, (0..<worldSize).contains(event.pid)
+            else {
                 throw MoriError(
                     .invalidArgument,
                     "\(path) is a damaged trace: event \(place) has no time, no track, or rank"
@@ -206,7 +209,8 @@ struct TraceFile: Sendable {
             switch event.ph {
             case "X":
                 slices.append(
-                    Self.slice(event, track: track, from: time, length: event.dur ?? 0, shift: shift))
+                    Self.slice(
+                        event, track: track, from: time, length: event.dur ?? 0, shift: shift))
             case "b":
                 if let id = event.id { underWay[id] = event }
             case "e":
@@ -214,7 +218,8 @@ struct TraceFile: Sendable {
                     let start = begin.ts
                 else { continue }
                 slices.append(
-                    Self.slice(begin, track: track, from: start, length: time - start, shift: shift))
+                    Self.slice(begin, track: track, from: start, length: time - start, shift: shift)
+                )
             case "i":
                 let details = event.args
                 instants.append(

@@ -3,7 +3,9 @@ import MoriDevice
 
 /// The page of a trace: what `TraceReport.html` draws.
 struct TraceReport: Sendable, Encodable {
-    /// One round. Slices are [rank, row, class, begin, duration, name, peer, warp]; rows are 0 the host, 1
+    /// One round.
+    ///
+    /// Slices are [rank, row, class, begin, duration, name, peer, warp]; rows are 0 the host, 1
     /// the first warp, 2 its waits, 3 other warps, 4 the network; classes are those of the page.
     struct Round: Sendable, Encodable {
         var label: String
@@ -46,15 +48,18 @@ struct TraceReport: Sendable, Encodable {
             "\(kernels.joined(separator: ", ")) on \(Set(file.ranks.map(\.device)).sorted().joined(separator: ", "))"
             + ", \(Words.count(Set(file.ranks.map(\.host)).count, "host"))"
         let lengths = analysis.rounds.map { $0.end - $0.begin }.sorted()
-        let longest = analysis.rounds.flatMap(\.slices).filter { $0.category == "peer" && $0.peer != $0.rank }
-            .max { $0.duration < $1.duration }
+        let longest = analysis.rounds.flatMap(\.slices).filter {
+            $0.category == "peer" && $0.peer != $0.rank
+        }
+        .max { $0.duration < $1.duration }
         facts = [
             ["\(analysis.rounds.count)", "rounds"],
             [Words.duration(lengths.isEmpty ? 0 : lengths[lengths.count / 2]), "median round"],
             ["\(share) %", "of the kernels' time was waiting for other ranks"],
             [
                 Words.duration(longest?.duration ?? 0),
-                longest.map { "longest wait: rank \($0.rank) for rank \($0.peer)" } ?? "longest wait",
+                longest.map { "longest wait: rank \($0.rank) for rank \($0.peer)" }
+                    ?? "longest wait",
             ],
         ]
         notes = file.notes
@@ -130,14 +135,18 @@ struct TraceReport: Sendable, Encodable {
             names.append(name)
             return names.count - 1
         }
-        let own = beside.filter { $0.end > round.begin && $0.begin < round.end && $0.number == round.key.number }
+        let own = beside.filter {
+            $0.end > round.begin && $0.begin < round.end && $0.number == round.key.number
+        }
         var tracks: [Int: [Int]] = [:]
         for slice in round.slices where !(tracks[slice.rank] ?? []).contains(slice.track) {
             tracks[slice.rank, default: []].append(slice.track)
         }
         for rank in tracks.keys { tracks[rank]?.sort() }
         let order = ["kernel": 0, "wait": 1, "peer": 2, "gave up": 2]
-        let kernels = round.slices.sorted { (order[$0.category] ?? 0, $0.begin) < (order[$1.category] ?? 0, $1.begin) }
+        let kernels = round.slices.sorted {
+            (order[$0.category] ?? 0, $0.begin) < (order[$1.category] ?? 0, $1.begin)
+        }
         for slice in own + kernels {
             let warp = tracks[slice.rank]?.firstIndex(of: slice.track) ?? 0
             let isOwnNetwork = slice.name.hasPrefix("wait for own network")
@@ -171,7 +180,8 @@ struct TraceReport: Sendable, Encodable {
         default: break
         }
         switch slice.name {
-        case "dispatch begin", "dispatch count", "dispatch order", "dispatch send", "dispatch place":
+        case "dispatch begin", "dispatch count", "dispatch order", "dispatch send",
+            "dispatch place":
             return 0
         case "dispatch forward", "dispatch unpack": return 1
         case "combine send": return 4

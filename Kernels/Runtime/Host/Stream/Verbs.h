@@ -1,5 +1,5 @@
-// The launches of each verb on the host device, in order: of the kernels that leave traces, or of the
-// others, as the file that includes this one says by MORI_TRACED.
+// The launches of each verb on the host device, in order: of the kernels that leave traces, or of
+// the others, as the file that includes this one says by MORI_TRACED.
 #pragma once
 
 #include "Device/ElementList.h"
@@ -64,8 +64,9 @@ private:
     template <int phase, class Kernel>
     void run(int blocks, Kernel kernel) {
         const int warps = arguments_.launch.warps_per_block;
-        grid_.run(
-            blocks, warps, streaming_, [&](Block& block) { runWarp<phase>(block, arguments_, kernel); });
+        grid_.run(blocks, warps, streaming_, [&](Block& block) {
+            runWarp<phase>(block, arguments_, kernel);
+        });
     }
 
     host::GridRunner& grid_;
@@ -88,7 +89,8 @@ void dispatchIntraNode(DispatchLaunches& launches) {
             launches.grid<MORIEP_TRACE_DISPATCH_SEND>(intranode::dispatchSend<Wire>);
         }
     }
-    if (launches.has(MORIEP_HALF_RECEIVE)) launches.oneWarp<MORIEP_TRACE_DISPATCH_RECEIVE>(dispatchReceive);
+    if (launches.has(MORIEP_HALF_RECEIVE))
+        launches.oneWarp<MORIEP_TRACE_DISPATCH_RECEIVE>(dispatchReceive);
 }
 
 template <class Wire>
@@ -101,7 +103,8 @@ void dispatchInterNodeV1(DispatchLaunches& launches) {
     if (!launches.has(MORIEP_HALF_RECEIVE)) return;
     // Launches on the pool end by themselves: what dispatchForward awaits has come before. A grid
     // of one warp is no launch on the pool and waits chunk by chunk, as GPUs do.
-    if (!launches.isOneWarp()) launches.oneWarp<MORIEP_TRACE_DISPATCH_AWAIT>(internodev1::dispatchAwait);
+    if (!launches.isOneWarp())
+        launches.oneWarp<MORIEP_TRACE_DISPATCH_AWAIT>(internodev1::dispatchAwait);
     launches.grid<MORIEP_TRACE_DISPATCH_FORWARD>(internodev1::dispatchForward);
     launches.oneWarp<MORIEP_TRACE_DISPATCH_RECEIVE>(dispatchReceive);
 }
@@ -131,7 +134,8 @@ void dispatchTokens(DispatchLaunches& launches, const moriep_shape& shape) {
 
 template <class Element, class Wire>
 void combineIntraNode(CombineLaunches& launches) {
-    if (launches.has(MORIEP_HALF_SEND)) launches.grid<MORIEP_TRACE_COMBINE_SEND>(intranode::combineSend<Wire>);
+    if (launches.has(MORIEP_HALF_SEND))
+        launches.grid<MORIEP_TRACE_COMBINE_SEND>(intranode::combineSend<Wire>);
     if (launches.has(MORIEP_HALF_RECEIVE)) {
         launches.oneWarp<MORIEP_TRACE_COMBINE_WAIT>(intranode::combineWait);
         launches.grid<MORIEP_TRACE_COMBINE_REDUCE>(intranode::combineReduce<Element, Wire>);
@@ -140,7 +144,8 @@ void combineIntraNode(CombineLaunches& launches) {
 
 template <class Element, class Wire>
 void combineInterNodeV1(CombineLaunches& launches) {
-    if (launches.has(MORIEP_HALF_SEND)) launches.grid<MORIEP_TRACE_COMBINE_SEND>(internodev1::combineSend);
+    if (launches.has(MORIEP_HALF_SEND))
+        launches.grid<MORIEP_TRACE_COMBINE_SEND>(internodev1::combineSend);
     if (!launches.has(MORIEP_HALF_RECEIVE)) return;
     launches.oneWarp<MORIEP_TRACE_COMBINE_WAIT>(internodev1::combineWait);
     launches.rdmaGrid<MORIEP_TRACE_COMBINE_FORWARD>(internodev1::combineForward<Element, Wire>);
@@ -151,7 +156,8 @@ void combineInterNodeV1(CombineLaunches& launches) {
 
 template <class Element, class Wire>
 void combineInterNode(CombineLaunches& launches) {
-    if (launches.has(MORIEP_HALF_SEND)) launches.grid<MORIEP_TRACE_COMBINE_SEND>(internode::combineSend<Wire>);
+    if (launches.has(MORIEP_HALF_SEND))
+        launches.grid<MORIEP_TRACE_COMBINE_SEND>(internode::combineSend<Wire>);
     if (launches.has(MORIEP_HALF_RECEIVE)) {
         launches.oneWarp<MORIEP_TRACE_COMBINE_RECEIVE>(internode::combineReceive);
         launches.grid<MORIEP_TRACE_COMBINE_REDUCE>(internode::combineReduce<Element, Wire>);
