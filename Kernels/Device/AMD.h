@@ -120,8 +120,8 @@ MORI_DEVICE void storeRecord(moriep_trace_record* record, uint64_t time, uint64_
     record->time_ns = time;
 }
 
-/// Counts one token more that chose an expert.
-MORI_DEVICE void countExpert(uint32_t* count) {
+/// Counts one token more that chose an expert; other lanes do too.
+MORI_DEVICE void countExpert(uint32_t* count, bool) {
     __hip_atomic_fetch_add(count, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
 

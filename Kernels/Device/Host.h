@@ -128,8 +128,14 @@ MORI_DEVICE void storeRecord(moriep_trace_record* record, uint64_t time, uint64_
     __atomic_store_n(&record->time_ns, time, __ATOMIC_RELEASE);
 }
 
-/// Counts one token more that chose an expert.
-MORI_DEVICE void countExpert(uint32_t* count) { __atomic_fetch_add(count, 1u, __ATOMIC_RELAXED); }
+/// Counts one token more that chose an expert; `alone`: no other warp does.
+MORI_DEVICE void countExpert(uint32_t* count, bool alone) {
+    if (alone) {
+        ++*count;
+    } else {
+        __atomic_fetch_add(count, 1u, __ATOMIC_RELAXED);
+    }
+}
 
 /// Which warp runs this, where no Block is at hand: what a traced launch has set.
 MORI_DEVICE int blockOfGrid() { return host::tracedWarp.block; }

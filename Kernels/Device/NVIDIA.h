@@ -116,8 +116,8 @@ MORI_DEVICE void storeRecord(moriep_trace_record* record, uint64_t time, uint64_
     record->time_ns = time;
 }
 
-/// Counts one token more that chose an expert.
-MORI_DEVICE void countExpert(uint32_t* count) { atomicAdd(count, 1u); }
+/// Counts one token more that chose an expert; other lanes do too.
+MORI_DEVICE void countExpert(uint32_t* count, bool) { atomicAdd(count, 1u); }
 
 /// Which warp runs this, where no Block is at hand.
 MORI_DEVICE int blockOfGrid() { return static_cast<int>(blockIdx.x); }

@@ -107,7 +107,8 @@ MORI_DEVICE void countExperts(Block& block, const moriep_dispatch_arguments& arg
     const Range range = Range::part(pairs, warp, warps);
     block.warp().each(static_cast<int>(range.end - range.begin), [&](int i, const WarpOnce&) {
         const int expert = experts[range.begin + i];
-        if (expert >= 0 && expert < op.shape().expert_count) machine::countExpert(counts + expert);
+        if (expert >= 0 && expert < op.shape().expert_count)
+            machine::countExpert(counts + expert, warps == 1);
     });
 }
 

@@ -50,6 +50,8 @@ public final class EPDispatchCombineOp: Sendable {
         /// What a recovery has prepared and not gone over to yet.
         var prepared: OperatorKernels?
         var firstIncompleteRound: Int?
+        /// What will go on to record after a pause.
+        var pausedTrace: OperatorTrace?
         /// What `setTimeout` set last; a recovery keeps it.
         var timeout: Duration?
         /// The stream of the last call: later calls on another one are ordered after it (P20).

@@ -214,6 +214,38 @@ extension WorldTests.TraceTests {
         }
     }
 
+    /// A graph that was captured while rounds are recorded leaves records at each launch.
+    @Test(.timeLimit(.minutes(1)))
+    func replaysOfAGraphAreSeen() async throws {
+        try await TracedRounds.inFolder { folder in
+            let path = folder + "/trace.json"
+            let routes = Routes(TracedRounds.workload(ranks: 2))
+            _ = try await withLocalWorld(2) { world in
+                let op = try await EPDispatchCombineOp(TracedRounds.config(), in: world)
+                let stream = try DeviceStream(on: world.device)
+                let inputs = try RoundInputs<BFloat16>(routes, rank: world.rank, on: stream)
+                try op.startTrace(on: stream)
+                try await stream.completion()
+                let graph = try stream.capture { () throws(MoriError) in
+                    let received = try op.dispatch(
+                        inputs.tokens, indices: inputs.indices, on: stream)
+                    let output = received.tokens
+                    _ = try op.combine(output, of: received, on: stream)
+                    let refusal = #expect(throws: MoriError.self) { try op.stopTrace(on: stream) }
+                    #expect(refusal?.message.contains("captured") == true)
+                }
+                for _ in 0..<3 { try graph.launch(on: stream) }
+                try await stream.completion()
+                try await world.exportTrace(to: path)
+                try await op.close()
+            }
+            let trace = try TraceText(path)
+            #expect(trace.overlap == nil)
+            #expect(Set(trace.slices("kernel").compactMap(\.args?.epoch)) == [1, 2, 3])
+            #expect(trace.slices("host").count { $0.name == "dispatch" } == 2)
+        }
+    }
+
     @Test(.timeLimit(.minutes(1)))
     func recordsWithoutRoomAreCountedAndTheRestIsWhole() async throws {
         try await TracedRounds.inFolder { folder in

@@ -24,6 +24,7 @@ extension EPDispatchCombineOp {
         recordCapacity: Int = 1 << 16, on stream: DeviceStream
     ) throws(MoriError) {
         try checkUsable()
+        try checkNotCapturing(stream)
         guard (1 << 10...1 << 24).contains(recordCapacity) else {
             throw MoriError(
                 .invalidArgument,
@@ -59,16 +60,41 @@ extension EPDispatchCombineOp {
     /// - Throws: `aborted`, `closed`.
     public func stopTrace(on stream: DeviceStream) throws(MoriError) {
         try checkUsable()
+        try checkNotCapturing(stream)
         try order(stream)
         try kernels.point(toTrace: 0, on: stream)
         forgetTrace()
     }
 
+    private func checkNotCapturing(_ stream: DeviceStream) throws(MoriError) {
+        guard try stream.isCapturing() else { return }
+        throw MoriError(
+            .invalidArgument,
+            "the stream is captured, and a trace begins and ends at once; call this before or after the"
+                + " capture")
+    }
+
+    /// Leaves calls out between others that are recorded, or goes on: what a trace costs is measured so.
+    package func pauseTrace(_ isPaused: Bool) {
+        state.withLock { state in
+            if isPaused, let trace = state.trace {
+                state.pausedTrace = trace
+                state.trace = nil
+            } else if !isPaused, let trace = state.pausedTrace {
+                state.trace = trace
+                state.pausedTrace = nil
+            }
+        }
+    }
+
     /// Records nothing more.
     func forgetTrace() {
         let trace = state.withLock { state in
-            defer { state.trace = nil }
-            return state.trace
+            defer {
+                state.trace = nil
+                state.pausedTrace = nil
+            }
+            return state.trace ?? state.pausedTrace
         }
         trace?.stop()
     }
