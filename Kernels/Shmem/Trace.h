@@ -105,10 +105,12 @@ MORI_DEVICE void countExperts(Block& block, const moriep_dispatch_arguments& arg
     const int warp = block.index() * block.warps() + block.warp().index();
     const int64_t pairs = int64_t(op.control()->token_count) * op.shape().top_k;
     const Range range = Range::part(pairs, warp, warps);
+    // Rounds of other slots may run at the same time.
+    const bool isAlone = warps == 1 && op.shape().slots == 1;
     block.warp().each(static_cast<int>(range.end - range.begin), [&](int i, const WarpOnce&) {
         const int expert = experts[range.begin + i];
         if (expert >= 0 && expert < op.shape().expert_count)
-            machine::countExpert(counts + expert, warps == 1);
+            machine::countExpert(counts + expert, isAlone);
     });
 }
 
