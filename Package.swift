@@ -105,6 +105,7 @@ let package = Package(
                 "MoriEP", "MoriLauncher", "MoriOptions", "MoriShmem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            resources: [.embedInCode("Trace/TraceReport.html")],
             swiftSettings: .strict),
         .target(name: "CRoofline", path: "Benchmarks/Roofline"),
         .executableTarget(

@@ -10,6 +10,7 @@
 #                               what bench-instructions counts with: valgrind
 #   scripts/setup.sh peers      what bench-peers measures beside us: Open MPI, PyTorch; matplotlib
 #   scripts/setup.sh launchers  what test-launchers starts ranks with: Open MPI, Slurm and its munge
+#   scripts/setup.sh browser    chromium, in which a test draws the page of mori-ep trace report
 #   scripts/setup.sh models     spin and a C compiler for what it generates
 #   scripts/setup.sh docs       what docs and test-api read symbol graphs with: Python
 #   scripts/setup.sh package    what test-package compiles a program in C with
@@ -125,6 +126,13 @@ want_launchers() {
     want slurmctld
     want slurm-client
     want munge
+}
+
+want_browser() {
+    if have chromium || have chromium-browser || have google-chrome; then return; fi
+    want chromium
+    # Chromium brings no letters of its own.
+    want fonts-dejavu-core
 }
 
 want_models() {
@@ -256,13 +264,13 @@ parts=("$@")
 if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
-        build | kernels | nvidia | emulator | lint | models | instructions | peers | launchers | docs | package | \
-            rdma-lab)
+        build | kernels | nvidia | emulator | lint | models | instructions | peers | launchers | docs | \
+            package | rdma-lab | browser)
             "want_${part//-/_}"
             ;;
         *)
             fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, models," \
-                "instructions, peers, launchers, docs, package and rdma-lab"
+                "instructions, peers, launchers, docs, package, rdma-lab and browser"
             ;;
     esac
 done

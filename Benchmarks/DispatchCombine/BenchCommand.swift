@@ -131,6 +131,12 @@ struct BenchCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "Write a trace of the timed rounds there, of the first way to combine: for ui.perfetto.dev"
+                + " and mori-ep trace report.", valueName: "file"))
+    var trace: String?
+
+    @Option(
+        help: ArgumentHelp(
             "Run the rounds that are asked for through the FIFO PREFIX.requests.RANK and tell their"
                 + " times through PREFIX.answers.RANK, instead of --iterations; only in a"
                 + " launcher's world.", valueName: "prefix"))
@@ -142,6 +148,11 @@ struct BenchCommand: AsyncParsableCommand {
 
     func validate() throws {
         if let json { try OptionTypes.checkWritable(json, option: "--json") }
+        if let trace { try OptionTypes.checkWritable(trace, option: "--trace") }
+        guard trace == nil || roundRequests == nil else {
+            throw ValidationError(
+                "--trace is for timed rounds, and --round-requests has none; legal is either")
+        }
     }
 
     func run() async throws {

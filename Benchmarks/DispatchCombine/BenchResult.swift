@@ -30,6 +30,9 @@ struct ModeResult: Sendable, Codable {
     var network: NetworkResult?
     /// What the kernels of all ranks moved in one round; nil where the device does not count.
     var moved: MovedBytes?
+    /// How many times as long as others the traced rounds took: the median over pairs, then over ranks;
+    /// nil where none was.
+    var traceCost: Double?
     /// Rounds before the timed ones.
     var warmups: Int
 
@@ -47,6 +50,8 @@ struct ModeResult: Sendable, Codable {
             ranks.map(\.combine), receivedTokens: received, commonClock: commonClock)
         network = NetworkResult(ranks.compactMap(\.network), settings: settings, routes: routes)
         moved = MovedBytes(sumOf: ranks.compactMap(\.moved))
+        let costs = ranks.compactMap(\.traceCost).sorted()
+        traceCost = costs.isEmpty ? nil : costs[costs.count / 2]
     }
 }
 

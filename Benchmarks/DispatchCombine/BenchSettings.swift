@@ -45,6 +45,8 @@ struct BenchSettings: Sendable {
     let warmups: Int?
     /// Where another program asks for rounds; nil: nobody does.
     let roundRequests: String?
+    /// Where a trace of the timed rounds is written; nil: none is taken.
+    let trace: String?
 
     /// How the ranks are spread over nodes.
     var nodes: Nodes { Nodes(worldSize: shape.ranks, devicesPerNode: shape.gpusPerNode) }
@@ -111,6 +113,7 @@ struct BenchSettings: Sendable {
                     + " own; legal is a world of RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT")
         }
         roundRequests = options.roundRequests
+        trace = options.trace
         shape = BenchShape(
             kernel: config.kernelType.description, world: options.world, ranks: ranks,
             nodes: nodes, gpusPerNode: perNode, queuePairs: options.queuePairs,

@@ -227,11 +227,25 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
         samples.warmups = try await warmUp(mode, marks: marks)
         (samples.network, samples.moved) = try await count(mode, marks: marks)
         let iterations = settings.shape.iterations
+        // Of the first way only: its rounds are alike, and the file stays small.
+        let isTraced = settings.trace != nil && mode.input == settings.combineInputs[0]
+        var costs: [Double] = []
+        if isTraced {
+            try op.startTrace(on: stream)
+            try await stream.completion()
+        }
         for turn in 0..<iterations {
             progress.show("\(mode.input): round \(turn + 1) of \(iterations)")
+            // A round that is not recorded beside each that is, and neither always first.
+            let before = isTraced && turn % 2 == 0 ? try await untraced(mode, marks) : nil
             try await round(mode, marks: marks)
-            samples.dispatch.phase.append(try marks.0.interval(clock))
-            samples.combine.phase.append(try marks.1.interval(clock))
+            let phases = (try marks.0.interval(clock), try marks.1.interval(clock))
+            samples.dispatch.phase.append(phases.0)
+            samples.combine.phase.append(phases.1)
+            let after = isTraced && before == nil ? try await untraced(mode, marks) : nil
+            if let other = before ?? after {
+                costs.append(Double(phases.0.nanoseconds + phases.1.nanoseconds) / Double(other))
+            }
             guard let rooflines else { continue }
             for loop in rooflines.loops {
                 for verb in Rooflines.Verb.allCases {
@@ -240,7 +254,23 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
                 }
             }
         }
+        if isTraced, let path = settings.trace {
+            try op.stopTrace(on: stream)
+            try await stream.completion()
+            try await world.exportTrace(to: path)
+            samples.traceCost = costs.sorted()[costs.count / 2]
+        }
         return samples
+    }
+
+    /// Runs one round that no trace sees.
+    ///
+    /// - Returns: The nanoseconds of its phases.
+    private func untraced(_ mode: Mode, _ marks: (PhaseMarks, PhaseMarks)) async throws -> Int64 {
+        op.pauseTrace(true)
+        defer { op.pauseTrace(false) }
+        try await round(mode, marks: marks)
+        return try marks.0.interval(clock).nanoseconds + marks.1.interval(clock).nanoseconds
     }
 
     /// Rounds without timing, until the processes' page tables know the rows of all peers.

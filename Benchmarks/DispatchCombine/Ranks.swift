@@ -111,6 +111,10 @@ enum Ranks {
             try await world.close()
             return world.rank == 0 ? result : nil
         } catch {
+            // What a failed round looked like is what one wants to see.
+            if let path = settings.trace, world.fault != nil {
+                _ = try? await world.exportTrace(to: path)
+            }
             // Peers do not wait for a rank that gave up; those that it gave up for know already.
             if world.fault == nil { world.abort("\(error)") }
             try? await world.close()

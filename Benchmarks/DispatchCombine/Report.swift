@@ -127,6 +127,11 @@ struct Report {
             "is a plain loop over the same buffers, run between the rounds, that moves only what"
                 + " the phase must move",
         ]
+        if let cost = result.mode.traceCost {
+            lines.append(
+                "traced rounds took \(fixed(cost, 3)) times as long as others in between: the median of"
+                    + " \(shape.iterations) pairs")
+        }
         if result.mode.network != nil {
             lines += [
                 "RDMA = total * RDMA tokens / received tokens, XGMI/peer = the rest of the total;"

@@ -25,6 +25,8 @@ struct RankSamples: Sendable, Codable {
     var network: NetworkStatistics?
     /// What its kernels moved in one round; nil where the device does not count.
     var moved: MovedBytes?
+    /// How many times as long as others the traced rounds took; nil where none was.
+    var traceCost: Double?
 
     /// Adds a roofline's sample.
     mutating func add(_ interval: Interval, _ verb: Rooflines.Verb, _ loop: RooflineLoop) {

@@ -109,6 +109,26 @@ MORI_DEVICE void storeDescriptor(uint64_t* words, const uint64_t (&values)[4], c
 /// The proxy of a GPU never sleeps for long: nobody has to wake it.
 MORI_DEVICE void ringDoorbell(uint64_t*, const WarpOnce&) {}
 
+/// Takes the place of a trace's next record.
+MORI_DEVICE uint64_t claimRecord(uint64_t* claimed) {
+    return __hip_atomic_fetch_add(claimed, uint64_t(1), __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+}
+
+/// Stores a record. The host reads it after the launch has ended.
+MORI_DEVICE void storeRecord(moriep_trace_record* record, uint64_t time, uint64_t what) {
+    record->what = what;
+    record->time_ns = time;
+}
+
+/// Counts one token more that chose an expert; other lanes do too.
+MORI_DEVICE void countExpert(uint32_t* count, bool) {
+    __hip_atomic_fetch_add(count, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+}
+
+/// Which warp runs this, where no Block is at hand.
+MORI_DEVICE int blockOfGrid() { return static_cast<int>(blockIdx.x); }
+MORI_DEVICE int warpOfBlock() { return static_cast<int>(threadIdx.x) / kLanes; }
+
 /// A kernel's arguments where the launch put them: its only parameter is the beginning of its
 /// argument segment. They are large, and a parameter whose address is taken would be copied into
 /// every lane's own memory. What was read of them before is read again, instead of being kept in

@@ -13,6 +13,7 @@
 #include "Runtime/Host/Memory/Copy.h"
 #include "Runtime/Host/Memory/Traffic.h"
 #include "Runtime/Host/Threads/Block.h"
+#include "Runtime/Host/Threads/TracedWarp.h"
 
 namespace mori {
 
@@ -115,6 +116,30 @@ MORI_DEVICE void storeDescriptor(uint64_t* words, const uint64_t (&values)[4], c
 MORI_DEVICE void ringDoorbell(uint64_t* doorbell, const WarpOnce&) {
     if (doorbell != nullptr) host::ringDoorbell(doorbell);
 }
+
+/// Takes the place of a trace's next record.
+MORI_DEVICE uint64_t claimRecord(uint64_t* claimed) {
+    return __atomic_fetch_add(claimed, uint64_t(1), __ATOMIC_RELAXED);
+}
+
+/// Stores a record; its time last, which says that it is there.
+MORI_DEVICE void storeRecord(moriep_trace_record* record, uint64_t time, uint64_t what) {
+    __atomic_store_n(&record->what, what, __ATOMIC_RELAXED);
+    __atomic_store_n(&record->time_ns, time, __ATOMIC_RELEASE);
+}
+
+/// Counts one token more that chose an expert; `alone`: no other warp does.
+MORI_DEVICE void countExpert(uint32_t* count, bool alone) {
+    if (alone) {
+        ++*count;
+    } else {
+        __atomic_fetch_add(count, 1u, __ATOMIC_RELAXED);
+    }
+}
+
+/// Which warp runs this, where no Block is at hand: what a traced launch has set.
+MORI_DEVICE int blockOfGrid() { return host::tracedWarp.block; }
+MORI_DEVICE int warpOfBlock() { return host::tracedWarp.warp; }
 
 /// A kernel's arguments; what AMD's scalar registers cannot keep is read again there.
 template <class Arguments>

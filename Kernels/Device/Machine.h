@@ -25,3 +25,11 @@
 #else
 #define MORI_SHARED __host__ __device__ __forceinline__
 #endif
+
+// The kernels are compiled twice: `mori` leaves no traces, and `mori::traced` does (Shmem/Trace.h).
+// What is no kernel, the machine and the layouts, is in `mori` and the same for both.
+#if MORI_TRACED
+#define MORI_KERNELS mori::traced
+#else
+#define MORI_KERNELS mori
+#endif

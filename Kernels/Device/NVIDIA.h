@@ -105,6 +105,24 @@ MORI_DEVICE uint64_t now() {
     return value;
 }
 
+/// Takes the place of a trace's next record.
+MORI_DEVICE uint64_t claimRecord(uint64_t* claimed) {
+    return atomicAdd(reinterpret_cast<unsigned long long*>(claimed), 1ull);
+}
+
+/// Stores a record. The host reads it after the launch has ended.
+MORI_DEVICE void storeRecord(moriep_trace_record* record, uint64_t time, uint64_t what) {
+    record->what = what;
+    record->time_ns = time;
+}
+
+/// Counts one token more that chose an expert; other lanes do too.
+MORI_DEVICE void countExpert(uint32_t* count, bool) { atomicAdd(count, 1u); }
+
+/// Which warp runs this, where no Block is at hand.
+MORI_DEVICE int blockOfGrid() { return static_cast<int>(blockIdx.x); }
+MORI_DEVICE int warpOfBlock() { return static_cast<int>(threadIdx.x) / kLanes; }
+
 /// Whether a waiting warp looks at the clock and the abort words in this turn.
 MORI_DEVICE bool checksClock(int turn) { return turn % 64 == 63; }
 

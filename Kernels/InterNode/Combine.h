@@ -12,7 +12,7 @@
 #include "InterNode/Sections.h"
 #include "Shmem/CombineRound.h"
 
-namespace mori::internode {
+namespace MORI_KERNELS::internode {
 
 MORI_DEVICE Edge combineEdge(const Operator& op,
                              const Sections& sections,
@@ -147,7 +147,8 @@ MORI_DEVICE void combineReceive(Block& block, const moriep_combine_arguments& ar
             [&](int i) -> const uint64_t* {
                 return *sections.sent(i / queues) == 0 ? nullptr : word(i);
             },
-            [&](int i) { return i / queues; });
+            [&](int i) { return i / queues; },
+            [&](int i) { return i % queues; });
         if (!came) return;
         warp.lanes(op.worldSize(), [&](int64_t rank) {
             int* rows = sections.sent(static_cast<int>(rank));
@@ -202,4 +203,4 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     reduceTokens<Element, ReturnedPackets, Wire>(block, arguments, table);
 }
 
-}  // namespace mori::internode
+}  // namespace MORI_KERNELS::internode

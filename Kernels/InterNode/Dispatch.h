@@ -15,7 +15,7 @@
 #include "Shmem/Numbering.h"
 #include "Shmem/Round.h"
 
-namespace mori::internode {
+namespace MORI_KERNELS::internode {
 
 /// Block memory of dispatchSend.
 struct SendShared {
@@ -172,7 +172,8 @@ MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& 
             arguments.timeout_ns,
             op.networkWakes() ? Waking::yes : Waking::no,
             [&](int i) -> const uint64_t* { return op.isActive(i / queues) ? word(i) : nullptr; },
-            [&](int i) { return i / queues; });
+            [&](int i) { return i / queues; },
+            [&](int i) { return i % queues; });
         if (!came) return;  // received_count stays 0
         const auto rowsFrom = [&](int source) {
             int rows = 0;
@@ -251,4 +252,4 @@ MORI_DEVICE void dispatchUnpack(Block& block, const moriep_dispatch_arguments& a
     }
 }
 
-}  // namespace mori::internode
+}  // namespace MORI_KERNELS::internode

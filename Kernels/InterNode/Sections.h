@@ -9,7 +9,7 @@
 #include "Shmem/Packing.h"
 #include "Shmem/Ring.h"
 
-namespace mori::internode {
+namespace MORI_KERNELS::internode {
 
 /// Which rows of an edge a queue pair carries. Each word counts the rows of its queue pair (P8).
 struct QueueRows {
@@ -144,6 +144,11 @@ MORI_DEVICE void tellEdge(const Operator& op,
     const QueueRows queues = QueueRows::of(op.shape());
     for (int queue = 0; queue < queues.queues; ++queue) {
         signal.count = static_cast<uint32_t>(queues.count(rows, queue));
+        if (edge.verb == MORIEP_VERB_DISPATCH) {
+            trace::signal<MORIEP_PHASE_DISPATCH_RECEIVE>(op, edge.peer, queue);
+        } else {
+            trace::signal<MORIEP_PHASE_COMBINE_RECEIVE>(op, edge.peer, queue);
+        }
         if (!sections.isRemote(edge.peer)) {
             machine::storeSystem(sections.at(edge.peer, word(queue)), signal.word(), once);
             continue;
@@ -165,4 +170,4 @@ MORI_DEVICE void tellEdge(const Operator& op,
     }
 }
 
-}  // namespace mori::internode
+}  // namespace MORI_KERNELS::internode

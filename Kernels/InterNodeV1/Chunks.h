@@ -10,7 +10,7 @@
 #include "Shmem/Proxies.h"
 #include "Shmem/Ring.h"
 
-namespace mori::internodev1 {
+namespace MORI_KERNELS::internodev1 {
 
 /// How chunks are dealt to blocks: one implementation, two policies.
 ///   InterNodeV1    a block takes whole chunks: as many are in flight as there are blocks
@@ -157,4 +157,4 @@ private:
     int section_;
 };
 
-}  // namespace mori::internodev1
+}  // namespace MORI_KERNELS::internodev1

@@ -20,7 +20,7 @@
 #include "InterNodeV1/Chunks.h"
 #include "Shmem/CombineRound.h"
 
-namespace mori::internodev1 {
+namespace MORI_KERNELS::internodev1 {
 
 /// Launch 1: makes this rank's expert output reachable for its node.
 MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& arguments) {
@@ -57,12 +57,12 @@ MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& argum
         first.sync();
         if (tooFew) return;
         // Pairs with awaitRanks in the node's combineWait.
-        signalRanks(first,
-                    op,
-                    op.nodeRanks(),
-                    layout.combine_signals,
-                    Signal{epoch, arguments.signature, 0},
-                    [](int) { return 0u; });
+        signalRanks<MORIEP_PHASE_COMBINE_READY>(first,
+                                                op,
+                                                op.nodeRanks(),
+                                                layout.combine_signals,
+                                                Signal{epoch, arguments.signature, 0},
+                                                [](int) { return 0u; });
     });
 }
 
@@ -191,6 +191,7 @@ MORI_DEVICE void pushPartials(const moriep_combine_arguments& arguments,
     // Pairs with the wait in the source's combineReceive.
     transfer.word = chunks.combineWord(epoch, op.node(), chunk);
     transfer.value = Signal{epoch, arguments.signature, 0}.word();
+    trace::signal<MORIEP_PHASE_COMBINE_RECEIVE>(op, source, chunk);
     pushTransfer(op, MORIEP_VERB_COMBINE, transfer, arguments.timeout_ns, once);
 }
 
@@ -380,7 +381,8 @@ MORI_DEVICE void combineReceive(Block& block, const moriep_combine_arguments& ar
                 if (node == op.node() || *chunks.chunkRows(node, chunk) == 0) return nullptr;
                 return chunks.own(chunks.combineWord(epoch, node, chunk));
             },
-            [&](int i) { return proxies.proxy(i / count); });
+            [&](int i) { return proxies.proxy(i / count); },
+            [&](int i) { return i % count; });
         if (!came) return;
         warp.elect([&](const BlockOnce&) { control->combined_epoch = epoch; });
     });
@@ -443,4 +445,4 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
         block, arguments, SumShared::of(block, arguments.op.shape).rows);
 }
 
-}  // namespace mori::internodev1
+}  // namespace MORI_KERNELS::internodev1

@@ -16,7 +16,7 @@
 #include "InterNodeV1/Chunks.h"
 #include "Shmem/Round.h"
 
-namespace mori::internodev1 {
+namespace MORI_KERNELS::internodev1 {
 
 /// Block memory of sendChunk.
 struct SendShared {
@@ -109,6 +109,7 @@ MORI_DEVICE void pushChunk(const moriep_dispatch_arguments& arguments,
     // Pairs with awaitChunk in the proxy's dispatchForward.
     transfer.word = chunks.chunkWord(epoch, proxies.sectionAt(node), chunk);
     transfer.value = Signal{epoch, arguments.signature, count.count()}.word();
+    trace::signal<MORIEP_PHASE_DISPATCH_FORWARD>(op, transfer.peer, chunk);
     pushTransfer(op, MORIEP_VERB_DISPATCH, transfer, arguments.timeout_ns, once);
 }
 
@@ -252,4 +253,4 @@ MORI_DEVICE void dispatchPlace(Block& block, const moriep_dispatch_arguments& ar
     block.publish();
 }
 
-}  // namespace mori::internodev1
+}  // namespace MORI_KERNELS::internodev1

@@ -8,7 +8,7 @@
 
 #include "InterNodeV1/Dispatch.h"
 
-namespace mori::internodev1 {
+namespace MORI_KERNELS::internodev1 {
 
 /// One wait for the word of a chunk; nothing is awaited of sections without a source.
 MORI_DEVICE bool awaitChunkWord(const BlockWarp& first,
@@ -40,7 +40,8 @@ MORI_DEVICE bool awaitChunkWord(const BlockWarp& first,
             }
             return chunks.own(chunks.chunkWord(epoch, section, chunk));
         },
-        [&](int i) { return proxies.source(i / perSection); });
+        [&](int i) { return proxies.source(i / perSection); },
+        [&](int i) { return chunkFirst + i % perSection; });
 }
 
 /// Waits until every chunk of every section is here: one warp, before the grid of the host device.
@@ -87,6 +88,7 @@ MORI_DEVICE int awaitChunk(Block& block,
     const Waking waking = op.networkWakes() ? Waking::yes : Waking::no;
     block.sync();  // every warp has read the answer before
     block.once([&](const BlockWarp& first) {
+        trace::mark(first, op, MORIEP_TRACE_BEGIN, MORIEP_PHASE_DISPATCH_FORWARD);
         first.any(1, [&](int, const BlockOnce& once) {
             // The first chunk's word says how many there are; then that of the chunk itself.
             Verdict verdict;
@@ -97,6 +99,7 @@ MORI_DEVICE int awaitChunk(Block& block,
                 const uint64_t* word = chunks.own(chunks.chunkWord(epoch, section, at));
                 verdict = awaitSignal(op, word, source, expected, timeout, waking, start);
                 count = ChunkCount::of(verdict.found);
+                trace::came(op, verdict.came(), MORIEP_PHASE_DISPATCH_FORWARD, source, at);
                 if (!verdict.came() || at == chunk || chunk >= count.chunks) break;
             }
             *shared.rows = !verdict.came() ? -1 : chunk < count.chunks ? count.rows : 0;
@@ -107,6 +110,7 @@ MORI_DEVICE int awaitChunk(Block& block,
             return true;
         });
         if (!isMutant(Mutant::waitWithoutAcquire)) machine::acquireSystem();
+        trace::mark(first, op, MORIEP_TRACE_END, MORIEP_PHASE_DISPATCH_FORWARD);
     });
     block.sync();
     return *shared.rows;
@@ -160,4 +164,4 @@ MORI_DEVICE void dispatchForward(Block& block, const moriep_dispatch_arguments& 
     finishForward(block, machine::reread(arguments));
 }
 
-}  // namespace mori::internodev1
+}  // namespace MORI_KERNELS::internodev1

@@ -10,7 +10,7 @@
 
 #include "Shmem/CombineRound.h"
 
-namespace mori::intranode {
+namespace MORI_KERNELS::intranode {
 
 /// Makes one row of the experts' output reachable for its source: an external one lands where its
 /// token's rank looks for it, others stay in place; weights go with it.
@@ -65,12 +65,12 @@ MORI_DEVICE void combineSend(Block& block, const moriep_combine_arguments& argum
         first.sync();
         if (tooFew) return;
         // Pairs with awaitRanks in the peers' combineWait.
-        signalRanks(first,
-                    op,
-                    op.everyRank(),
-                    layout.combine_signals,
-                    Signal{epoch, arguments.signature, 0},
-                    [](int) { return 0u; });
+        signalRanks<MORIEP_PHASE_COMBINE_READY>(first,
+                                                op,
+                                                op.everyRank(),
+                                                layout.combine_signals,
+                                                Signal{epoch, arguments.signature, 0},
+                                                [](int) { return 0u; });
     });
 }
 
@@ -150,4 +150,4 @@ MORI_DEVICE void combineReduce(Block& block, const moriep_combine_arguments& arg
     reduceTokens<Element, ReturnedRows, Wire>(block, arguments, table);
 }
 
-}  // namespace mori::intranode
+}  // namespace MORI_KERNELS::intranode

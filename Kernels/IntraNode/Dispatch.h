@@ -13,7 +13,7 @@
 #include "Shmem/Placement.h"
 #include "Shmem/Round.h"
 
-namespace mori::intranode {
+namespace MORI_KERNELS::intranode {
 
 /// Bytes of block memory that dispatchSend asks for.
 MORI_SHARED uint64_t dispatchSharedBytes(const moriep_shape& shape, int warps) {
@@ -43,4 +43,4 @@ MORI_DEVICE void dispatchSend(Block& block, const moriep_dispatch_arguments& arg
     finish();
 }
 
-}  // namespace mori::intranode
+}  // namespace MORI_KERNELS::intranode

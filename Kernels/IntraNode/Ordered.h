@@ -13,7 +13,7 @@
 
 #include "Shmem/Numbering.h"
 
-namespace mori::intranode {
+namespace MORI_KERNELS::intranode {
 
 /// Bytes of block memory that the launches of an ordered dispatch ask for, at most.
 MORI_SHARED uint64_t orderedSharedBytes(const moriep_shape& shape, int warps) {
@@ -41,6 +41,7 @@ MORI_DEVICE void dispatchCount(Block& block, const moriep_dispatch_arguments& ar
             if (!op.isActive(peer)) return;
             const uint32_t rows = machine::loadDevice(op.destinationCounts() + destination);
             const Signal signal{control->epoch, arguments.signature, rows};
+            trace::signal<MORIEP_PHASE_DISPATCH_ORDER>(op, peer, destination);
             // Pairs with the wait in the peer's dispatchOrder.
             machine::storeSystem(
                 op.countSignal(control->epoch, peer, op.rank(), destination), signal.word(), once);
@@ -69,7 +70,8 @@ MORI_DEVICE void dispatchOrder(Block& block, const moriep_dispatch_arguments& ar
                 if (!op.isActive(i / ranks)) return nullptr;
                 return op.countSignal(epoch, op.rank(), i / ranks, i % ranks);
             },
-            [&](int i) { return i / ranks; });
+            [&](int i) { return i / ranks; },
+            [&](int i) { return i % ranks; });
         if (!came) return;
         warp.lanes(ranks, [&](int64_t destination) {
             int base = 0;
@@ -126,4 +128,4 @@ MORI_DEVICE void dispatchSendOrdered(Block& block, const moriep_dispatch_argumen
     });
 }
 
-}  // namespace mori::intranode
+}  // namespace MORI_KERNELS::intranode

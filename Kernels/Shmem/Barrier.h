@@ -10,9 +10,11 @@
 #include "Shmem/Proxies.h"
 #include "Shmem/Ring.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
-/// Tells every rank of `ranks`, and awaits the same of them. `kind` names the words.
+/// Tells every rank of `ranks`, and awaits the same of them. `kind` names the words; `step` of the
+/// three above is for a trace.
+template <int step>
 MORI_DEVICE bool meetRanks(const BlockWarp& warp,
                            const Operator& op,
                            Ranks ranks,
@@ -21,15 +23,16 @@ MORI_DEVICE bool meetRanks(const BlockWarp& warp,
                            uint64_t callTimeout) {
     const Signal signal{epoch, 0, 0};
     // Pairs with the wait below of every rank of `ranks`.
-    signalRanks(warp, op, ranks, kind, signal, [](int) { return 0u; });
-    return awaitRanks(warp,
-                      op,
-                      ranks,
-                      kind,
-                      MORIEP_PHASE_ROUND_BARRIER,
-                      MORIEP_VERB_DISPATCH,
-                      signal,
-                      callTimeout);
+    signalRanks<MORIEP_PHASE_ROUND_BARRIER, step>(
+        warp, op, ranks, kind, signal, [](int) { return 0u; });
+    return awaitRanks<step>(warp,
+                            op,
+                            ranks,
+                            kind,
+                            MORIEP_PHASE_ROUND_BARRIER,
+                            MORIEP_VERB_DISPATCH,
+                            signal,
+                            callTimeout);
 }
 
 /// Tells a rank of another node that this rank came to the barrier.
@@ -40,6 +43,7 @@ MORI_DEVICE void tellBarrier(
     transfer.hasWord = true;
     transfer.word = op.signalOffset(op.layout().barrier_signals, epoch, op.rank());
     transfer.value = Signal{epoch, 0, 0}.word();
+    trace::signal<MORIEP_PHASE_ROUND_BARRIER>(op, peer, 2);
     pushTransfer(op, MORIEP_VERB_DISPATCH, transfer, callTimeout, once);
 }
 
@@ -67,7 +71,8 @@ MORI_DEVICE bool awaitBarrierOf(const BlockWarp& warp,
             if (from < 0) return nullptr;
             return op.signal(op.layout().barrier_signals, epoch, op.rank(), from);
         },
-        peer);
+        peer,
+        [](int) { return 2; });
 }
 
 MORI_DEVICE bool barrier(const BlockWarp& warp,
@@ -77,7 +82,7 @@ MORI_DEVICE bool barrier(const BlockWarp& warp,
     const moriep_shape& shape = op.shape();
     const moriep_layout& layout = op.layout();
     if (shape.rings == 0) {
-        return meetRanks(warp, op, op.reachable(), layout.barrier_signals, epoch, callTimeout);
+        return meetRanks<1>(warp, op, op.reachable(), layout.barrier_signals, epoch, callTimeout);
     }
     const Ranks own = op.nodeRanks();
     if (hasRankSections(shape)) {
@@ -85,13 +90,13 @@ MORI_DEVICE bool barrier(const BlockWarp& warp,
             if (!own.contains(peer) && op.isActive(peer))
                 tellBarrier(op, peer, epoch, callTimeout, once);
         });
-        return meetRanks(warp, op, own, layout.barrier_signals, epoch, callTimeout) &&
+        return meetRanks<1>(warp, op, own, layout.barrier_signals, epoch, callTimeout) &&
                awaitBarrierOf(warp, op, op.worldSize(), epoch, callTimeout, [&](int peer) {
                    return own.contains(peer) || !op.isActive(peer) ? -1 : peer;
                });
     }
     const Proxies proxies(op);
-    if (!meetRanks(warp, op, own, layout.barrier_signals, epoch, callTimeout)) return false;
+    if (!meetRanks<1>(warp, op, own, layout.barrier_signals, epoch, callTimeout)) return false;
     warp.each(op.nodes(), [&](int node, const BlockOnce& once) {
         const int proxy = proxies.proxy(node);
         if (proxy >= 0) tellBarrier(op, proxy, epoch, callTimeout, once);
@@ -102,7 +107,7 @@ MORI_DEVICE bool barrier(const BlockWarp& warp,
                           epoch,
                           callTimeout,
                           [&](int section) { return proxies.source(section); }) &&
-           meetRanks(warp, op, own, layout.barrier_end_signals, epoch, callTimeout);
+           meetRanks<3>(warp, op, own, layout.barrier_end_signals, epoch, callTimeout);
 }
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

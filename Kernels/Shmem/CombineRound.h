@@ -4,7 +4,7 @@
 #include "Shmem/Rows.h"
 #include "Shmem/Signal.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 /// Records this rank's call for its peers; if the input has fewer rows than were received, the
 /// round is void.
@@ -127,4 +127,4 @@ struct AllAlike {
     MORI_DEVICE PeerRow plainWeights(int64_t) const { return {0, 0}; }
 };
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -4,7 +4,7 @@
 
 #include "Shmem/Placement.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 /// Block memory of numberTokens.
 struct NumberingShared {
@@ -94,4 +94,4 @@ MORI_DEVICE void numberTokens(Block& block,
     block.sync();
 }
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -4,7 +4,7 @@
 #include "Device/Device.h"
 #include "Layout/Layout.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 /// What a kernel sees of the operator it runs for: one slot of one rank.
 class Operator {
@@ -192,4 +192,4 @@ static_assert(offsetof(moriep_dispatch_arguments, op) == 0);
 static_assert(offsetof(moriep_combine_arguments, op) == 0);
 static_assert(offsetof(moriep_received_arguments, op) == 0);
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -3,7 +3,7 @@
 
 #include "Shmem/Placement.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 /// The layout of this call's packets; of the call's record, because a receiving half has no
 /// tensors.
@@ -131,4 +131,4 @@ private:
     uint64_t base_;
 };
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -14,7 +14,7 @@
 #include "Shmem/Rows.h"
 #include "Shmem/Signal.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 /// Block memory of placeRows.
 struct PlacementShared {
@@ -269,12 +269,13 @@ MORI_DEVICE void signalPlaced(const BlockWarp& first,
     uint32_t* counts = op.destinationCounts();
     const Ranks ranks = op.reachable();
     // Pairs with the wait in the peers' dispatchReceive.
-    signalRanks(first,
-                op,
-                ranks,
-                op.layout().dispatch_signals,
-                Signal{epoch, arguments.signature, 0},
-                [&](int peer) { return machine::loadDevice(counts + peer); });
+    signalRanks<MORIEP_PHASE_DISPATCH_RECEIVE>(
+        first,
+        op,
+        ranks,
+        op.layout().dispatch_signals,
+        Signal{epoch, arguments.signature, 0},
+        [&](int peer) { return machine::loadDevice(counts + peer); });
     first.sync();
     first.lanes(ranks.count, [&](int64_t place) { counts[ranks.first + place] = 0; });
 }
@@ -285,6 +286,7 @@ MORI_DEVICE void countReceived(const BlockWarp& warp, const Operator& op, int64_
     const int64_t most = op.shape().max_received;
     warp.elect([&](const BlockOnce& once) {
         control->dropped_count = static_cast<int>(sent < most ? 0 : sent - most);
+        trace::value(op, MORIEP_TRACE_RECEIVED_ROWS, sent);
         control->phase = 0;
         if (sent > most && op.shape().overflow_fails != 0) {
             Verdict verdict{MORIEP_FAILURE_OVERFLOW, op.rank(), -1, 0, 0, 0, 0};
@@ -337,4 +339,4 @@ MORI_DEVICE void dispatchReceive(Block& block, const moriep_dispatch_arguments& 
     });
 }
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

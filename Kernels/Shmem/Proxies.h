@@ -6,7 +6,7 @@
 
 #include "Shmem/Operator.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 class Proxies {
 public:
@@ -30,4 +30,4 @@ private:
     const Operator& op_;
 };
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -5,7 +5,7 @@
 
 #include "Shmem/Signal.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 /// One write of payload and, behind it on the same queue pair, one word: who sees the word sees
 /// the payload (P8, P9). Either may be missing.
@@ -74,6 +74,7 @@ MORI_DEVICE void pushTransfer(const Operator& caller,
                                               ahead < entries || isMutant(Mutant::ringOverrun);
                                           return hasRoom ? Look::came : Look::notYet;
                                       });
+    trace::waited(op, MORIEP_PHASE_RING, start);
     if (!verdict.came()) {
         // The entry is still the proxy's: nothing can be stored there. The ticket stays empty, the
         // proxy stops at it, and the rings begin anew with the world (P17).
@@ -107,6 +108,7 @@ MORI_DEVICE bool awaitStaging(const BlockWarp& warp, const Operator& op, uint64_
                       [&](uint64_t word) {
                           return uint32_t(word >> 32) == pushed ? Look::came : Look::notYet;
                       });
+        trace::waited(op, MORIEP_PHASE_STAGING, start);
         if (verdict.came()) return false;
         failWait(op, MORIEP_PHASE_STAGING, MORIEP_VERB_DISPATCH, verdict, [](auto&&) {}, once);
         return true;
@@ -120,4 +122,4 @@ MORI_DEVICE void countPhase(const BlockWarp& warp, const Operator& op) {
     warp.elect([&](const BlockOnce&) { op.control()->phase += 1; });
 }
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -3,7 +3,7 @@
 
 #include "Shmem/Barrier.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 /// Tokens of this round: what the host says, or what the device-side count says in its place.
 MORI_DEVICE int validTokenCount(const moriep_dispatch_arguments& arguments) {
@@ -62,4 +62,4 @@ MORI_DEVICE void dispatchBegin(Block& block, const moriep_dispatch_arguments& ar
     });
 }
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -3,7 +3,7 @@
 
 #include "Shmem/Operator.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 /// Where one token went: a set of ranks, bit 0 the first of `ranks`, and for each of them in
 /// ascending order the slot of its copy; -1: dropped.
@@ -133,4 +133,4 @@ MORI_DEVICE bool roundFailed(Block& block, const Operator& op, uint32_t* answer)
     return *answer != 0;
 }
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -5,9 +5,9 @@
 // before it was read, and `==` on the epoch is enough (protocol rule P1).
 #pragma once
 
-#include "Shmem/Operator.h"
+#include "Shmem/Trace.h"
 
-namespace mori {
+namespace MORI_KERNELS {
 
 struct Signal {
     uint32_t epoch;
@@ -228,7 +228,8 @@ MORI_DEVICE void failWait(const Operator& caller,
 
 /// The warp awaits `words` signals side by side and gives one verdict for all of them.
 /// `word(i)` is the i-th word's address, or null where none is awaited; `peer(i)` who stores it.
-template <class Word, class Peer>
+/// `index(i)` tells words of one source apart, for a trace.
+template <class Word, class Peer, class Index = trace::OneWord>
 MORI_DEVICE bool awaitSignals(const BlockWarp& warp,
                               const Operator& op,
                               int words,
@@ -238,13 +239,16 @@ MORI_DEVICE bool awaitSignals(const BlockWarp& warp,
                               uint64_t callTimeout,
                               Waking waking,
                               Word&& word,
-                              Peer&& peer) {
+                              Peer&& peer,
+                              Index&& index = Index()) {
+    trace::mark(warp, op, MORIEP_TRACE_BEGIN, phase);
     const uint64_t timeout = timeoutOf(op, callTimeout);
     uint64_t start = 0;
     const bool failed = warp.any(words, [&](int i, const BlockOnce& once) {
         const uint64_t* address = word(i);
         if (address == nullptr) return false;
         const Verdict verdict = awaitSignal(op, address, peer(i), expected, timeout, waking, start);
+        if constexpr (kTraced) trace::came(op, verdict.came(), phase, peer(i), index(i));
         if (verdict.came()) return false;
         const auto waitsFor = [&](auto&& add) {
             for (int other = 0; other < words; ++other) {
@@ -260,10 +264,12 @@ MORI_DEVICE bool awaitSignals(const BlockWarp& warp,
     });
     machine::acquireSystem();
     warp.sync();
+    trace::mark(warp, op, MORIEP_TRACE_END, phase);
     return !failed;
 }
 
 /// The warp awaits one word of `kind` from each active one of `ranks`, which store them themselves.
+template <int index = 0>
 MORI_DEVICE bool awaitRanks(const BlockWarp& warp,
                             const Operator& op,
                             Ranks ranks,
@@ -285,12 +291,14 @@ MORI_DEVICE bool awaitRanks(const BlockWarp& warp,
             if (!op.isActive(ranks.first + i)) return nullptr;
             return op.signal(kind, expected.epoch, op.rank(), ranks.first + i);
         },
-        [&](int i) { return ranks.first + i; });
+        [&](int i) { return ranks.first + i; },
+        [](int) { return index; });
 }
 
 /// The warp tells each active one of `ranks` that this rank reached `signal`; `count(peer)` gives
-/// each word's count.
-template <class F>
+/// each word's count. `phase` is the wait that this ends at the peers, and `index` which word of
+/// it.
+template <int phase, int index = 0, class F>
 MORI_DEVICE void signalRanks(const BlockWarp& warp,
                              const Operator& op,
                              Ranks ranks,
@@ -303,8 +311,9 @@ MORI_DEVICE void signalRanks(const BlockWarp& warp,
         const int peer = ranks.first + (next < ranks.count ? next : next - ranks.count);
         if (!op.isActive(peer)) return;
         const Signal own{signal.epoch, signal.signature, count(peer)};
+        trace::signal<phase>(op, peer, index);
         machine::storeSystem(op.signal(kind, signal.epoch, peer, op.rank()), own.word(), once);
     });
 }
 
-}  // namespace mori
+}  // namespace MORI_KERNELS

@@ -9,7 +9,7 @@
 
 #include "Shmem/Rows.h"
 
-namespace mori::standardmoe {
+namespace MORI_KERNELS::standardmoe {
 
 /// What one call is about.
 class Received {
@@ -214,4 +214,4 @@ MORI_DEVICE void sumExperts(Block& block, const moriep_received_arguments& argum
     }
 }
 
-}  // namespace mori::standardmoe
+}  // namespace MORI_KERNELS::standardmoe

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "moriep_trace.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -206,6 +208,7 @@ typedef struct moriep_control {
     uint32_t phase;             ///< times that this verb has awaited the network
     uint32_t forward_blocks_finished;
     uint32_t reserved2;
+    uint64_t trace;  ///< device address of a moriep_trace; 0: nobody takes one
 } moriep_control;
 
 // ---------------------------------------------------------------------------------------------
@@ -297,7 +300,8 @@ typedef struct moriep_launch {
     int32_t blocks;
     int32_t warps_per_block;
     int32_t rdma_blocks;
-    int32_t reserved;
+    int32_t
+        traced;  ///< 1: by the kernels that leave records in their slot's trace (moriep_trace.h)
 } moriep_launch;
 
 typedef struct moriep_dispatch_arguments {

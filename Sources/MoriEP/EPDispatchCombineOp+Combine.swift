@@ -60,7 +60,7 @@ extension EPDispatchCombineOp {
         input: CombineInput?, half: OperatorKernels.Half, launch: LaunchConfiguration?,
         timeout: Duration?, on stream: DeviceStream
     ) throws(MoriError) -> CombineCall {
-        try checkUsable()
+        let traced = try checkUsable()?.call(half == .send ? "combineSend" : "combine")
         try check(received)
         let slot = received.lease.slot
         let input = input ?? config.combineInput
@@ -73,7 +73,9 @@ extension EPDispatchCombineOp {
             inputRows: counts.min() ?? Int.max, isExternal: input == .external,
             hasWeights: rows.weights != nil)
         try enqueue(
-            combine, rows, slot: slot, half: half, launch: launch, timeout: timeout, on: stream)
+            combine, rows, slot: slot, half: half, launch: launch, timeout: timeout,
+            isTraced: traced != nil, on: stream)
+        traced?.end(slot: slot)
         return combine
     }
 
@@ -81,13 +83,13 @@ extension EPDispatchCombineOp {
     func enqueue(
         _ combine: CombineCall, _ rows: OperatorKernels.CombineRows?, slot: Int,
         half: OperatorKernels.Half, launch: LaunchConfiguration?, timeout: Duration?,
-        on stream: DeviceStream
+        isTraced: Bool, on stream: DeviceStream
     ) throws(MoriError) {
         let call = OperatorKernels.Call(
             verb: .combine, slot: slot,
             launch: try launchParameters(for: .combine, override: launch, workload(combine)),
             elementType: combine.elementType, hiddenDim: combine.hiddenDim, timeout: timeout,
-            hasWeights: combine.hasWeights, half: half)
+            hasWeights: combine.hasWeights, half: half, isTraced: isTraced)
         try order(stream)
         let kernels = kernels
         let sample = meter?.begin(on: stream)

@@ -70,7 +70,7 @@ extension EPDispatchCombineOp {
         _ input: OperatorKernels.DispatchInput, half: OperatorKernels.Half,
         launch: LaunchConfiguration?, timeout: Duration?, on stream: DeviceStream
     ) throws(MoriError) -> (slot: Int, round: DispatchRound) {
-        try checkUsable()
+        let traced = try checkUsable()?.call(half == .send ? "dispatchSend" : "dispatch")
         try check(timeout: timeout)
         let round = try validateDispatch(input)
         let slot = try takeSlot()
@@ -80,7 +80,7 @@ extension EPDispatchCombineOp {
                 launch: try launchParameters(for: .dispatch, override: launch, workload(round)),
                 elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
                 hasWeights: round.hasWeights, half: half, replays: input.record != nil,
-                quantizes: quantizes(input.tokens))
+                quantizes: quantizes(input.tokens), isTraced: traced != nil)
             try order(stream)
             let kernels = kernels
             let sample = meter?.begin(on: stream)
@@ -94,6 +94,7 @@ extension EPDispatchCombineOp {
             releaseSlot(slot)
             throw error
         }
+        traced?.end(slot: slot)
         return (slot, round)
     }
 

@@ -45,6 +45,9 @@ extension EPDispatchCombineOp: Recoverable {
             guard succeeded, let prepared = state.prepared else { return state.prepared }
             let former = state.kernels
             state.kernels = prepared
+            // Its records are of memory that is void.
+            state.trace?.stop()
+            state.trace = nil
             state.slots = Array(repeating: .free, count: config.slots)
             state.firstIncompleteRound = firstIncompleteRound
             return former

@@ -46,7 +46,7 @@ extension EPDispatchCombineOp {
         _ pending: consuming PendingDispatch, launch: LaunchConfiguration? = nil,
         timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> DispatchOutput {
-        try checkUsable()
+        let traced = try checkUsable()?.call("dispatchReceive")
         let lease = pending.lease
         try check(lease)
         try check(timeout: timeout)
@@ -55,7 +55,7 @@ extension EPDispatchCombineOp {
             verb: .dispatch, slot: lease.slot,
             launch: try launchParameters(for: .dispatch, override: launch, workload(round)),
             elementType: round.elementType, hiddenDim: round.hiddenDim, timeout: timeout,
-            hasWeights: round.hasWeights, half: .receive)
+            hasWeights: round.hasWeights, half: .receive, isTraced: traced != nil)
         try order(stream)
         let kernels = kernels
         let sample = meter?.begin(on: stream)
@@ -64,6 +64,7 @@ extension EPDispatchCombineOp {
             on: stream)
         meter?.end(
             sample, of: measured(round, .receive, slot: lease.slot), with: kernels, on: stream)
+        traced?.end(slot: lease.slot)
         lease.settle()
         return output(of: round, slot: lease.slot)
     }
@@ -107,7 +108,7 @@ extension EPDispatchCombineOp {
         _ pending: consuming PendingCombine, launch: LaunchConfiguration? = nil,
         timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> CombineOutput {
-        try checkUsable()
+        let traced = try checkUsable()?.call("combineReceive")
         let lease = pending.lease
         try check(lease)
         try check(timeout: timeout)
@@ -116,7 +117,8 @@ extension EPDispatchCombineOp {
         }
         try enqueue(
             call, nil, slot: lease.slot, half: .receive, launch: launch, timeout: timeout,
-            on: stream)
+            isTraced: traced != nil, on: stream)
+        traced?.end(slot: lease.slot)
         lease.settle()
         releaseSlot(lease.slot)
         return output(of: lease, call)

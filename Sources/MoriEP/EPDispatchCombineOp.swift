@@ -40,16 +40,37 @@ public final class EPDispatchCombineOp: Sendable {
             /// Dispatched, and what stood for the round was dropped.
             case abandoned(DispatchRound, RoundStage)
         }
+        /// What every call asks.
+        struct Standing {
+            var kernels: OperatorKernels
+            var isClosed = false
+            /// What records this operator's calls and kernels; nil: nothing does.
+            var trace: OperatorTrace?
+        }
         var slots: [Slot]
-        var kernels: OperatorKernels
-        var isClosed = false
+        var standing: Standing
         /// What a recovery has prepared and not gone over to yet.
         var prepared: OperatorKernels?
         var firstIncompleteRound: Int?
+        /// What will go on to record after a pause.
+        var pausedTrace: OperatorTrace?
         /// What `setTimeout` set last; a recovery keeps it.
         var timeout: Duration?
         /// The stream of the last call: later calls on another one are ordered after it (P20).
         var lastStream: DeviceStream?
+
+        var kernels: OperatorKernels {
+            get { standing.kernels }
+            set { standing.kernels = newValue }
+        }
+        var isClosed: Bool {
+            get { standing.isClosed }
+            set { standing.isClosed = newValue }
+        }
+        var trace: OperatorTrace? {
+            get { standing.trace }
+            set { standing.trace = newValue }
+        }
     }
 
     /// Allocates an operator on every rank.
@@ -94,7 +115,9 @@ public final class EPDispatchCombineOp: Sendable {
         meter = OperatorMeter(config, in: world)
         let kernels = try await OperatorKernels(config, in: world, generation: world.generation)
         state = Locked(
-            State(slots: Array(repeating: .free, count: config.slots), kernels: kernels))
+            State(
+                slots: Array(repeating: .free, count: config.slots),
+                standing: State.Standing(kernels: kernels)))
         // Nobody may write into a peer whose words are not zero yet.
         try await world.barrier()
         world.enroll(self)
@@ -209,6 +232,7 @@ public final class EPDispatchCombineOp: Sendable {
     /// Collective: waits for every rank, so that none loses what another still reads. Closing twice
     /// does nothing.
     public func close() async throws(MoriError) {
+        forgetTrace()
         let (wasClosed, stream) = state.withLock { state in
             defer {
                 state.isClosed = true
@@ -272,15 +296,22 @@ extension EPDispatchCombineOp: DeviceStream.FaultSource {
     }
 
     /// Throws when no round can begin or end any more.
-    func checkUsable() throws(MoriError) {
-        let (isClosed, kernels) = state.withLock { ($0.isClosed, $0.kernels) }
-        guard !isClosed else { throw MoriError(.closed, "this operator was closed") }
-        if let fault = fault(of: kernels) {
+    ///
+    /// - Returns: What records this call; nil: nothing does.
+    @discardableResult
+    func checkUsable() throws(MoriError) -> OperatorTrace? {
+        // One value of a type of its own: a tuple's would be looked up at run time.
+        let standing = state.withLock { $0.standing }
+        guard !standing.isClosed else {
+            throw MoriError(.closed, "this operator was closed")
+        }
+        if let fault = fault(of: standing.kernels) {
             throw MoriError(
                 .aborted, "an earlier round failed: \(fault)", wait: fault.wait,
                 ranks: fault.ranks)
         }
         try world.checkUsable()
+        return standing.trace
     }
 
     /// Puts later work of `stream` behind everything that this operator enqueued elsewhere.

@@ -62,8 +62,11 @@ public enum mori {
 
     /// Python's module of bindings.
     public enum cpp {
-        /// Kernels are not traced in this version.
-        @available(*, unavailable, message: "kernels are not traced in this version")
+        /// Call startTrace(on:) of the operator before the rounds that are to be seen.
+        @available(
+            *, unavailable,
+            message: "call startTrace(on:) of the operator before the rounds that are to be seen"
+        )
         public static func get_debug_time_buf(_ handle: EPDispatchCombineOp) -> DeviceTensor {
             onlyRenamed()
         }
@@ -71,8 +74,10 @@ public enum mori {
 
     /// Python's module of the profiler.
     public enum kernel_profiler {
-        /// Kernels are not traced in this version.
-        @available(*, unavailable, message: "kernels are not traced in this version")
+        /// Call try await exportTrace(to:) on the world.
+        @available(
+            *, unavailable, message: "call try await exportTrace(to: path) on the world"
+        )
         public static func export_to_perfetto(_ trace_buffer: DeviceTensor, _ path: String) {
             onlyRenamed()
         }

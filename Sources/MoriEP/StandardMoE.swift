@@ -203,7 +203,7 @@ extension EPDispatchCombineOp {
         _ expertOutput: DeviceTensor, of received: borrowing DispatchOutput,
         layout: StandardMoELayout, on stream: DeviceStream
     ) throws(MoriError) -> DeviceTensor {
-        try checkUsable()
+        let trace = try checkUsable()
         try check(received)
         try check("expertOutput", expertOutput)
         let expected = [config.expertsPerRank, layout.capacity]
@@ -229,7 +229,8 @@ extension EPDispatchCombineOp {
                 weights: weights, layout: layout, packed: expertOutput, output: sums),
             elementType: expertOutput.elementType,
             rowBytes: expertOutput.elementType.byteCount(of: hidden), scaleBytes: 0,
-            slot: received.lease.slot, launch: try receivedLaunch(), on: stream)
+            slot: received.lease.slot, launch: try receivedLaunch(), isTraced: trace != nil,
+            on: stream)
         return sums
     }
 
@@ -244,7 +245,7 @@ extension EPDispatchCombineOp {
     public func localExpertCount(
         of received: borrowing DispatchOutput, on stream: DeviceStream
     ) throws(MoriError) -> DeviceTensor {
-        try checkUsable()
+        let trace = try checkUsable()
         try check(received)
         let counts = try DeviceTensor(
             shape: [config.expertsPerRank], elementType: .int32, on: world.device)
@@ -253,7 +254,7 @@ extension EPDispatchCombineOp {
             .countExperts,
             OperatorKernels.ReceivedTensors(indices: received.indices, counts: counts),
             elementType: .bfloat16, rowBytes: 0, scaleBytes: 0, slot: received.lease.slot,
-            launch: try receivedLaunch(), on: stream)
+            launch: try receivedLaunch(), isTraced: trace != nil, on: stream)
         return counts
     }
 
@@ -261,7 +262,7 @@ extension EPDispatchCombineOp {
         _ received: borrowing DispatchOutput, into layout: StandardMoELayout,
         on stream: DeviceStream
     ) throws(MoriError) {
-        try checkUsable()
+        let trace = try checkUsable()
         try check(received)
         let round = received.lease.round
         try order(stream)
@@ -273,7 +274,8 @@ extension EPDispatchCombineOp {
             elementType: round.elementType,
             rowBytes: round.elementType.byteCount(of: round.hiddenDim),
             scaleBytes: round.scaleElementType == nil ? 0 : config.scaleRowByteCount,
-            slot: received.lease.slot, launch: try receivedLaunch(), on: stream)
+            slot: received.lease.slot, launch: try receivedLaunch(), isTraced: trace != nil,
+            on: stream)
     }
 
     private func check(

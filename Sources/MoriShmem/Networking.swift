@@ -143,6 +143,9 @@ package final class NetworkConnection: Sendable {
     /// Begins to look for the largest phase anew.
     package func resetPhases() { channel.resetPhases() }
 
+    /// What the proxy does for it, for whoever takes a trace.
+    package var trace: NetworkTrace { channel.trace }
+
     /// Whether everything that kernels pushed is complete.
     package var isDrained: Bool { channel.isDrained }
 

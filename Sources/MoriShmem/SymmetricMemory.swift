@@ -54,6 +54,8 @@ public final class SymmetricMemory: Sendable {
         var members: [WorldMember] = []
         /// How many there were so far: the same on every rank.
         var memberCount = 0
+        /// What has recorded something for `exportTrace`.
+        var traceSources: [any TraceSource] = []
         /// The bootstraps of former generations, which end by themselves.
         var partings: [Task<Void, Never>] = []
     }
@@ -296,7 +298,10 @@ public final class SymmetricMemory: Sendable {
     /// The corresponding Python name is `shmem_finalize`.
     public func close() async throws(MoriError) {
         let (wasClosed, generation, partings) = state.withLock { state in
-            defer { state.isClosed = true }
+            defer {
+                state.isClosed = true
+                state.traceSources = []
+            }
             return (state.isClosed, state.generation, state.partings)
         }
         guard !wasClosed else { return }

@@ -5,10 +5,10 @@ import ArgumentParser
 struct MoriEPCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mori-ep",
-        abstract:
-            "Starts programs as ranks of a world, tunes launches, and shows what this machine has.",
+        abstract: "Starts programs as ranks of a world, tunes launches, shows machines and traces.",
         subcommands: [
             LaunchCommand.self, InfoCommand.self, DoctorCommand.self, TuneCommand.self,
+            TraceCommand.self,
             SelfTestRank.self,
         ])
 }

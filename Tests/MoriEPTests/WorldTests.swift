@@ -15,6 +15,8 @@ import Testing
     @Suite struct OverflowTests {}
     /// What a round does not write.
     @Suite struct UntouchedMemoryTests {}
+    /// What rounds leave behind when somebody wants to see them.
+    @Suite struct TraceTests {}
     /// Captured rounds, replayed.
     @Suite struct GraphTests {}
     /// Not a number, infinities, signs of zeros, order of sums.

@@ -49,6 +49,10 @@ moriep_status checkLaunch(int32_t device,
     return MORIEP_SUCCESS;
 }
 
+moriep_status notTraced() {
+    return fail(MORIEP_NOT_SUPPORTED, 0, "this library has no kernels that leave traces");
+}
+
 template <class Arguments>
 moriep_status launchKernel(moriep_stream* stream,
                            Kernel kernel,
@@ -76,6 +80,7 @@ moriep_status launchVerb(moriep_stream* stream,
                          const Arguments& arguments) {
     GPU_USE_DEVICE(stream->device);
     const moriep_launch& launch = arguments.launch;
+    if (launch.traced != 0) return notTraced();
     uint64_t shared = 0;
     MORI_TRY(checkLaunch(stream->device, verb, arguments.op, launch, &shared));
     const Launches all = launchesOf(arguments.op.shape.kernel_type, verb, choice);
@@ -131,6 +136,7 @@ moriep_status received(moriep_stream* stream, const moriep_received_arguments* a
         return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", arguments->element_type);
     }
     const moriep_launch& launch = arguments->launch;
+    if (launch.traced != 0) return notTraced();
     uint64_t shared = 0;
     MORI_TRY(checkLaunch(stream->device, MORIEP_VERB_RECEIVED, arguments->op, launch, &shared));
     const Launches all = launchesOf(arguments->op.shape.kernel_type, MORIEP_VERB_RECEIVED, {});

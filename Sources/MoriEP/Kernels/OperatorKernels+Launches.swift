@@ -36,6 +36,8 @@ extension OperatorKernels {
         var replays = false
         /// Whether a dispatch quantizes bf16 tokens to `elementType`.
         var quantizes = false
+        /// Whether the kernels leave records.
+        var isTraced = false
     }
 
     /// What a dispatch reads; a receiving half reads nothing.
@@ -79,6 +81,7 @@ extension OperatorKernels {
         arguments.op = fields
         arguments.op.slot = Int32(call.slot)
         arguments.launch = call.launch.raw
+        arguments.launch.traced = call.isTraced ? 1 : 0
         arguments.call = record(call)
         arguments.call.scale_bytes = hasScales ? Int32(shape.scale_bytes) : 0
         arguments.call.replays = call.replays ? 1 : 0
@@ -122,6 +125,7 @@ extension OperatorKernels {
         arguments.op = fields
         arguments.op.slot = Int32(call.slot)
         arguments.launch = call.launch.raw
+        arguments.launch.traced = call.isTraced ? 1 : 0
         arguments.call = record(call)
         arguments.call.external_input = isExternal ? 1 : 0
         arguments.call.quantization = shape.quantization

@@ -26,12 +26,14 @@ extension OperatorKernels {
     /// Enqueues work on a slot's received rows; everything was validated.
     func received(
         _ work: ReceivedWork, _ tensors: ReceivedTensors, elementType: ElementType, rowBytes: Int,
-        scaleBytes: Int, slot: Int, launch: LaunchConfiguration, on stream: DeviceStream
+        scaleBytes: Int, slot: Int, launch: LaunchConfiguration, isTraced: Bool,
+        on stream: DeviceStream
     ) throws(MoriError) {
         var arguments = moriep_received_arguments()
         arguments.op = fields
         arguments.op.slot = Int32(slot)
         arguments.launch = launch.raw
+        arguments.launch.traced = isTraced ? 1 : 0
         arguments.work = work.rawValue
         arguments.element_type = elementType.raw
         arguments.capacity = Int32(tensors.layout?.capacity ?? 0)

@@ -24,7 +24,9 @@ final class OperatorKernels: Sendable {
     /// Where the memory lies that kernels may load and store: every rank's of the own node.
     private let reachable: DeviceBuffer?
     /// The queues to other nodes; nil where there are none.
-    private let network: NetworkConnection?
+    let network: NetworkConnection?
+    /// Where kernels find their trace, as long as any of them may look.
+    private let trace = Locked<TraceMemory?>(nil)
 
     /// The layout that a configuration needs, without allocating anything.
     static func layout(
@@ -219,6 +221,9 @@ final class OperatorKernels: Sendable {
     var networkIsDrained: Bool { network?.isDrained ?? true }
 
     func resetNetworkPhases() { network?.resetPhases() }
+
+    /// Holds the memory of a trace that kernels know by its address.
+    func keep(_ memory: TraceMemory) { trace.withLock { $0 = memory } }
 
     // -------------------------------------------------------------------------------------------
     // Addresses

@@ -76,6 +76,7 @@ extension ChannelState {
         guard count > 0 else { return false }
         // The last one always: every request's completion is covered by some signaled one's.
         unsafe chain[count &- 1].isSignaled = true
+        let begin = trace.time
         let status = unsafe link.post(chain, count: count, to: index)
         guard status == 0 else {
             // A full queue is tried again; its requests keep their place.
@@ -87,6 +88,15 @@ extension ChannelState {
             return false
         }
         let peer = unsafe queue.pointee.peer
+        if begin != 0 {
+            let last = unsafe chain[count &- 1]
+            trace.note(
+                NetworkTrace.Post(
+                    queue: index, peer: peers[peer], isCombine: firstVerb != 0,
+                    epoch: last.kind == .word ? Int(last.value >> 32) : 0, requests: count,
+                    byteCount: Int(byteCount), lastID: last.id, begin: begin,
+                    end: max(begin, trace.time)))
+        }
         unsafe counters.line(verb: Int(firstVerb), peer: peer).add(1, to: .posts)
         if dispatch.requests > 0 { record(dispatch, verb: 0, peer: peer) }
         if combine.requests > 0 { record(combine, verb: 1, peer: peer) }
@@ -147,6 +157,8 @@ extension ChannelState {
             fail(.completion(completion, underWay: underWay))
             return
         }
+        let time = trace.time
+        if time != 0 { trace.complete(id, queue: index, at: time) }
         let count = unsafe Int(id &- queue.pointee.retired) &+ 1
         for _ in 0..<count {
             let note = unsafe queue.pointee.retireOldest()

@@ -29,6 +29,9 @@ struct ChannelState: ~Copyable {
 
     let link: any FabricLink
     let counters: ChannelCounters
+    let trace: NetworkTrace
+    /// The ranks behind the queues.
+    let peers: [Int]
 
     let rings: UnsafeMutablePointer<Ring>
     let ringCount: Int
@@ -72,10 +75,12 @@ struct ChannelState: ~Copyable {
 
     init(
         link: any FabricLink, description: ChannelDescription, memory: RingMemory,
-        settings: ProxySettings, counters: ChannelCounters
+        settings: ProxySettings, counters: ChannelCounters, trace: NetworkTrace
     ) {
         self.link = link
         self.counters = counters
+        self.trace = trace
+        peers = description.peers
         entryCount = UInt64(memory.entryCount)
         ringCount = memory.ringCount
         slotCount = memory.slotCount

@@ -20,6 +20,8 @@ package final class ProxyChannel: @unchecked Sendable {
     private let description: ChannelDescription
     private let memory: RingMemory
     private let counters: ChannelCounters
+    /// What it does, for whoever takes a trace.
+    package let trace = NetworkTrace()
     private let onFailure: FailureHandler
     private let onTick: (@Sendable () -> Void)?
 
@@ -60,7 +62,7 @@ package final class ProxyChannel: @unchecked Sendable {
         counters = ChannelCounters(peers: peers)
         state = ChannelState(
             link: link, description: description, memory: memory, settings: settings,
-            counters: counters)
+            counters: counters, trace: trace)
     }
 
     private static func check(

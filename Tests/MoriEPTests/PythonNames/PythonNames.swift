@@ -171,7 +171,7 @@ func otherModules(_ op: EPDispatchCombineOp) {
     _ = torch.float4_e2m1fn_x2  // -> ElementType.float4E2M1
     torch.cuda.synchronize()  // -> DeviceStream.completion()
     torch.cuda.set_device(0)  // -> SymmetricMemory.device
-    let trace = mori.cpp.get_debug_time_buf(op)  // -> not traced
-    mori.kernel_profiler.export_to_perfetto(trace, "ep_trace.json")  // -> not traced
+    let trace = mori.cpp.get_debug_time_buf(op)  // -> startTrace(on:)
+    mori.kernel_profiler.export_to_perfetto(trace, "ep_trace.json")  // -> exportTrace(to: path)
     _ = tensor
 }

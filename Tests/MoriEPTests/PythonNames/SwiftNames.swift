@@ -65,6 +65,9 @@ func swiftRounds(
         on: stream)
     _ = (combined.tokens, combined.weights)
     op.reset()
+    try op.startTrace(on: stream)
+    try op.stopTrace(on: stream)
+    _ = try await op.world.exportTrace(to: "ep_trace.json")
 
     let pendingDispatch = try op.dispatchSend(
         tokens, weights: weights, scales: scales, indices: indices, launch: launch, on: stream)
