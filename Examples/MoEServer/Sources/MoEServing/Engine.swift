@@ -1,0 +1,238 @@
+import Logging
+import MoEModel
+import MoriEP
+import Synchronization
+
+/// Where the model's experts are.
+public enum Placement: Hashable, Sendable {
+    /// All in one thread, without MoriEP: what the others are held against.
+    case reference
+    /// On so many ranks, which are threads of this process.
+    case threads(Int)
+    /// On the ranks that a launcher started; this process is one of them.
+    case launched
+}
+
+/// How an engine is made; the same on every rank.
+public struct EngineOptions: Sendable {
+    public var placement: Placement
+    /// Sequences that run at the same time, on all ranks together.
+    public var batch = 16
+    /// Requests that may wait.
+    public var queue = 64
+    /// How rows travel to experts: f32 or bf16.
+    public var rowType: ElementType = .float32
+    /// Ranks of a node; nil: all.
+    public var ranksPerNode: Int?
+    /// asyncLL or interNodeV1LL.
+    public var decodeKernel: KernelType = .asyncLL
+
+    public init(_ placement: Placement) { self.placement = placement }
+}
+
+/// The ranks at work: each in a thread of its own, doing what the board's plans say.
+public final class Engine: Sendable {
+    /// Where requests go in; on ranks other than 0 nothing comes of it.
+    public let board: RequestBoard
+    public let configuration: ModelConfiguration
+    /// This process's ranks: of a launched world one, else all.
+    public let ranks: [Int]
+    public let worldSize: Int
+    private let tasks: [Task<Void, any Error>]
+
+    /// Whether this process has rank 0, which takes requests.
+    public var serves: Bool { ranks.contains(0) }
+
+    private init(
+        _ board: RequestBoard, _ configuration: ModelConfiguration, ranks: [Int], worldSize: Int,
+        _ tasks: [Task<Void, any Error>]
+    ) {
+        self.board = board
+        self.configuration = configuration
+        self.ranks = ranks
+        self.worldSize = worldSize
+        self.tasks = tasks
+    }
+
+    /// Makes the world, loads the model and lets the ranks begin.
+    ///
+    /// - Throws: `SafetensorsFile.Invalid` for a bad model; what MoriEP throws.
+    public static func start(
+        model path: String, _ options: EngineOptions, logger: Logger
+    ) async throws -> Engine {
+        let file = try SafetensorsFile(path: path)
+        let configuration = try ModelConfiguration(file.metadata)
+        let worlds: [SymmetricMemory]
+        switch options.placement {
+        case .reference: worlds = []
+        case .threads(let count):
+            worlds = try await SymmetricMemory.local(
+                worldSize: count, device: Device(.host), logger: logger)
+        case .launched:
+            worlds = [
+                try await SymmetricMemory.join(
+                    .environment, device: Device(.host), logger: logger)
+            ]
+        }
+        let worldSize = worlds.first?.worldSize ?? 1
+        let limits = RequestBoard.Limits(
+            placesPerRank: (options.batch + worldSize - 1) / worldSize, queue: options.queue,
+            prefillRows: configuration.context)
+        let board = RequestBoard(limits, ranks: Array(0..<worldSize))
+        let members = worlds.isEmpty ? [nil] : worlds.map(Optional.some)
+        let ready = AsyncThrowingStream<Void, any Error>.makeStream()
+        let tasks = members.map { world in
+            let member = EngineMember(
+                world: world, file: file, configuration: configuration, options: options,
+                limits: limits, board: board, logger: logger, ready: ready.continuation)
+            let thread = RankThread(name: "rank \(world?.rank ?? 0)")
+            return Task(executorPreference: thread) {
+                defer { thread.stop() }
+                try await member.run()
+            }
+        }
+        var left = tasks.count
+        do {
+            for try await _ in ready.stream {
+                left -= 1
+                if left == 0 { break }
+            }
+        } catch {
+            for world in worlds { world.abort("another rank could not begin") }
+            throw error
+        }
+        return Engine(
+            board, configuration, ranks: worlds.isEmpty ? [0] : worlds.map(\.rank),
+            worldSize: worldSize, tasks)
+    }
+
+    /// Waits until the ranks have ended.
+    ///
+    /// - Throws: why, if not by `stop`.
+    public func run() async throws {
+        for task in tasks { try await task.value }
+    }
+
+    /// Ends the steps of all ranks: requests that still run fail.
+    public func stop() async {
+        board.stop()
+        for task in tasks { _ = await task.result }
+    }
+}
+
+/// One rank of an engine, from its operators to the end of its world.
+private struct EngineMember: Sendable {
+    let world: SymmetricMemory?
+    let file: SafetensorsFile
+    let configuration: ModelConfiguration
+    let options: EngineOptions
+    let limits: RequestBoard.Limits
+    let board: RequestBoard
+    let logger: Logger
+    let ready: AsyncThrowingStream<Void, any Error>.Continuation
+
+    private var rank: Int { world?.rank ?? 0 }
+
+    func run() async throws {
+        do {
+            let mixture: any Mixture
+            let weights: ModelWeights
+            if let world {
+                weights = try ModelWeights(
+                    file,
+                    experts: RankMixture.experts(
+                        of: world.rank, worldSize: world.worldSize, configuration))
+                mixture = try await RankMixture(
+                    weights, in: world,
+                    RankMixture.Configuration(
+                        rowType: options.rowType, prefillRows: limits.prefillRows,
+                        decodeRows: limits.placesPerRank, worldSize: world.worldSize,
+                        ranksPerNode: options.ranksPerNode, decodeKernel: options.decodeKernel))
+            } else {
+                weights = try ModelWeights(file)
+                mixture = ReferenceMixture(weights)
+            }
+            let loop = RankLoop(rank: rank, Transformer(weights, mixture))
+            ready.yield()
+            try await steps(loop)
+            try await (mixture as? RankMixture)?.close()
+            try await world?.close()
+        } catch {
+            ready.finish(throwing: error)
+            if rank == 0 { board.fail("\(error)") }
+            world?.abort("\(error)")
+            try? await world?.close()
+            throw error
+        }
+    }
+
+    /// Step after step until the plan says stop; a rank that is lost is left behind.
+    private func steps(_ loop: RankLoop) async throws {
+        let heartbeat = Task {
+            // The others wait in the exchange meanwhile, whose deadline is far longer.
+            while !Task.isCancelled {
+                try await Task.sleep(for: .milliseconds(500))
+                board.wake()
+            }
+        }
+        defer { heartbeat.cancel() }
+        var events: [TokenEvent] = []
+        while true {
+            do {
+                let plan = try await exchange(events)
+                events = []
+                if plan.stops { return }
+                events = try loop.step(plan)
+            } catch let error as MoriError {
+                events = []
+                loop.reset()
+                try await goOn(after: error)
+            }
+        }
+    }
+
+    /// Tells all ranks this one's tokens, and learns what to do next.
+    private func exchange(_ events: [TokenEvent]) async throws -> StepPlan {
+        guard let world else {
+            board.deliver(events)
+            return await board.nextPlan()
+        }
+        // Rank 0's own tokens are nobody else's business.
+        var message = StepMessage(events: rank == 0 ? [] : events)
+        if rank == 0 {
+            board.deliver(events)
+            message.plan = await board.nextPlan()
+        }
+        let all = try await world.allGather(message.bytes)
+        if rank == 0 {
+            for bytes in all.dropFirst() { board.deliver(try StepMessage(bytes).events) }
+        }
+        guard let plan = try message.plan ?? StepMessage(all[0]).plan else {
+            throw StepMessage.Malformed()
+        }
+        return plan
+    }
+
+    /// Leaves the ranks behind that the error is about, with their experts.
+    ///
+    /// - Throws: the error where that cannot be: it names nobody else, or rank 0, which serves.
+    private func goOn(after error: MoriError) async throws {
+        guard let world else { throw error }
+        if rank == 0 { board.fail("a rank failed: \(error.message)") }
+        logger.warning("the ranks' rounds ended", metadata: ["error": "\(error)"])
+        var error = error
+        for _ in world.activeRanks {
+            let lost = error.ranks.filter { $0 != rank }
+            let survivors = world.activeRanks.filter { !lost.contains($0) }
+            guard !lost.isEmpty, survivors.first == 0 else { throw error }
+            do {
+                try await world.recover(activeRanks: survivors, timeout: .seconds(20))
+                if rank == 0 { board.resume(with: survivors) }
+                return logger.notice("goes on without ranks \(lost)")
+            } catch let next {
+                error = next
+            }
+        }
+        throw error
+    }
+}
