@@ -12,6 +12,7 @@
 #   scripts/setup.sh models     spin and a C compiler for what it generates
 #   scripts/setup.sh docs       what docs and test-api read symbol graphs with: Python
 #   scripts/setup.sh package    what test-package compiles a program in C with
+#   scripts/setup.sh server     what checks the example server: wrk, a browser, Python
 #   scripts/setup.sh rdma-lab   what test-rdma's virtual machines are made of: qemu, Debian's kernel
 #
 # Swift and git are expected to be there. Several arguments may be given.
@@ -147,6 +148,13 @@ want_rdma_lab() {
     want ibverbs-providers
 }
 
+want_server() {
+    want make
+    want python3
+    want wrk
+    want chromium
+}
+
 # Runs apt-get as root.
 apt() {
     local prefix=()
@@ -246,12 +254,12 @@ if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
         build | kernels | nvidia | emulator | lint | models | instructions | peers | docs | package | \
-            rdma-lab)
+            server | rdma-lab)
             "want_${part//-/_}"
             ;;
         *)
             fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, models," \
-                "instructions, peers, docs, package and rdma-lab"
+                "instructions, peers, docs, package, server and rdma-lab"
             ;;
     esac
 done

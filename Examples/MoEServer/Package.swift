@@ -12,6 +12,7 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
         // What a CPU computes; fast in debug builds too.
@@ -36,13 +37,20 @@ let package = Package(
                 "MoEModel", "MoEServing",
                 .product(name: "MoriEP", package: "MoriEP"),
                 .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
+            // Into the program, which then needs no folder beside it.
+            resources: [.embedInCode("Web/index.html")],
             swiftSettings: strict),
         .testTarget(
             name: "MoEServerTests",
-            dependencies: ["MoEModel", .product(name: "MoriEP", package: "MoriEP")],
+            dependencies: [
+                "MoEModel", "MoEServing", .product(name: "MoriEP", package: "MoriEP"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             exclude: ["Fixtures"],
             swiftSettings: strict),
     ],

@@ -4,10 +4,10 @@ import CModelMath
 public struct Matrix: Sendable {
     public let inner: Int
     public let columns: Int
-    let elements: [Float]
+    package let elements: [Float]
 
     /// From what files have: [columns, inner], a row for each output.
-    init(transposing source: [Float], inner: Int, columns: Int) {
+    package init(transposing source: [Float], inner: Int, columns: Int) {
         precondition(source.count == inner * columns)
         (self.inner, self.columns) = (inner, columns)
         var elements = [Float](repeating: 0, count: source.count)
@@ -22,9 +22,9 @@ public struct Matrix: Sendable {
 
 /// Rows of floats and what the model does with them; every function checks its sizes, and gives a
 /// row the same result whatever rows stand beside it.
-enum Arithmetic {
+package enum Arithmetic {
     /// y = x * matrix, for the first `rows` rows.
-    static func multiply(
+    package static func multiply(
         _ x: [Float], _ matrix: Matrix, rows: Int, into y: inout [Float]
     ) {
         precondition(x.count >= rows * matrix.inner && y.count >= rows * matrix.columns)

@@ -32,9 +32,9 @@ public protocol Mixture: AnyObject {
 }
 
 /// The learned choice of experts.
-enum Router {
+package enum ExpertRouter {
     /// The top-k of each row's probabilities, divided by their sum.
-    static func choose(
+    package static func choose(
         _ scores: [Float], rows: Int, experts: Int, topK: Int
     ) -> (experts: [Int32], weights: [Float]) {
         var chosen: [Int32] = []

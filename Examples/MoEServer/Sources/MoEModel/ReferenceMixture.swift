@@ -3,19 +3,27 @@
 /// Sums run as MoriEP publishes them: within a rank over the row's experts in their order, each
 /// product rounded by itself; then over the ranks, ascending. `ranks` says how many ranks that order
 /// is for. With two experts a row there are two terms at most, and every order gives the same.
+///
+/// `rounding` is what happens to an element where it is stored in the rows' type: on its way to an
+/// expert, behind it, in the sum of a rank and in the sum of all. Rows of f32 are not rounded.
 public final class ReferenceMixture: Mixture {
     private let weights: ModelWeights
     private let expertsPerRank: Int
     private let rankCount: Int
+    private let rounding: ((Float) -> Float)?
     private var scratch = ExpertScratch()
     private var input: [Float] = []
     private var output: [Float] = []
 
-    public init(_ weights: ModelWeights, inOrderOf ranks: Int = 1) {
+    public init(
+        _ weights: ModelWeights, inOrderOf ranks: Int = 1,
+        rounding: ((Float) -> Float)? = nil
+    ) {
         precondition(weights.layers.allSatisfy { $0.experts.count == weights.configuration.experts })
         self.weights = weights
         expertsPerRank = (weights.configuration.experts + ranks - 1) / ranks
         rankCount = ranks
+        self.rounding = rounding
     }
 
     public func apply(_ rows: RoutedRows, into sums: inout [Float], meanwhile: () -> Void) {
@@ -43,9 +51,11 @@ public final class ReferenceMixture: Mixture {
             let row = place / topK
             input += rows.tokens[row * hidden..<(row + 1) * hidden]
         }
+        if let rounding { input = input.map(rounding) }
         var made = [Float](repeating: 0, count: places.count * hidden)
         weights.layers[rows.layer].experts[expert].apply(
             input, rows: places.count, scratch: &scratch, into: &made)
+        if let rounding { made = made.map(rounding) }
         for (index, place) in places.enumerated() {
             output.replaceSubrange(
                 place * hidden..<(place + 1) * hidden,
@@ -65,8 +75,10 @@ public final class ReferenceMixture: Mixture {
                 for place in own {
                     part += rows.weights[place] * output[place * hidden + element]
                 }
-                sums[row * hidden + element] += part
+                sums[row * hidden + element] += rounding?(part) ?? part
             }
         }
+        guard let rounding else { return }
+        for element in row * hidden..<(row + 1) * hidden { sums[element] = rounding(sums[element]) }
     }
 }

@@ -116,7 +116,7 @@ public final class Transformer {
             scratch.stream, weight: layer.mixtureNorm, epsilon: c.normEpsilon, rows: count,
             into: &scratch.normed)
         Arithmetic.multiply(scratch.normed, layer.router, rows: count, into: &scratch.routing)
-        let routes = Router.choose(
+        let routes = ExpertRouter.choose(
             scratch.routing, rows: count, experts: c.experts, topK: c.expertsPerToken)
         let routed = RoutedRows(
             layer: number, phase: phase, count: count, tokens: scratch.normed,

@@ -236,3 +236,25 @@ private struct EngineMember: Sendable {
         throw error
     }
 }
+
+extension Engine {
+    /// What can end a completion early.
+    public struct Interrupted: Error, CustomStringConvertible {
+        public let description: String
+    }
+
+    /// Makes one completion, and waits for it.
+    ///
+    /// - Returns: Its bytes.
+    /// - Throws: `RequestBoard.Refusal`; `Interrupted`.
+    public func complete(_ parameters: CompletionParameters) async throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        for await update in try board.submit(parameters).updates {
+            switch update {
+            case .token(let event): if event.finish != .stop { bytes.append(event.token) }
+            case .failed(let reason): throw Interrupted(description: reason)
+            }
+        }
+        return bytes
+    }
+}

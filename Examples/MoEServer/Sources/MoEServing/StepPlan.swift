@@ -17,21 +17,33 @@ public struct CompletionParameters: Hashable, Sendable {
 }
 
 /// What all ranks do next, as rank 0 says.
-struct StepPlan: Hashable, Sendable {
+package struct StepPlan: Hashable, Sendable {
     /// A sequence that begins, at the rank that it stays with.
-    struct Admission: Hashable, Sendable {
-        var id: UInt64
-        var rank: Int
-        var parameters: CompletionParameters
+    package struct Admission: Hashable, Sendable {
+        package var id: UInt64
+        package var rank: Int
+        package var parameters: CompletionParameters
+
+        package init(id: UInt64, rank: Int, parameters: CompletionParameters) {
+            (self.id, self.rank, self.parameters) = (id, rank, parameters)
+        }
     }
 
-    var admissions: [Admission] = []
+    package var admissions: [Admission]
     /// Sequences that nobody wants any more.
-    var cancellations: [UInt64] = []
+    package var cancellations: [UInt64]
     /// Whether there is something to continue.
-    var decodes = false
+    package var decodes: Bool
     /// Whether this is the end.
-    var stops = false
+    package var stops: Bool
+
+    package init(
+        admissions: [Admission] = [], cancellations: [UInt64] = [], decodes: Bool = false,
+        stops: Bool = false
+    ) {
+        (self.admissions, self.cancellations) = (admissions, cancellations)
+        (self.decodes, self.stops) = (decodes, stops)
+    }
 }
 
 /// A token that a rank made, and whether it was its sequence's last.
@@ -48,17 +60,21 @@ public struct TokenEvent: Hashable, Sendable {
     public var id: UInt64
     public var token: UInt8
     public var finish: Finish
+
+    package init(id: UInt64, token: UInt8, finish: Finish) {
+        (self.id, self.token, self.finish) = (id, token, finish)
+    }
 }
 
 /// What a rank tells all others before each step: rank 0 the plan, each its new tokens.
-struct StepMessage: Hashable, Sendable {
-    var plan: StepPlan?
-    var events: [TokenEvent] = []
+package struct StepMessage: Hashable, Sendable {
+    package var plan: StepPlan?
+    package var events: [TokenEvent] = []
 
     /// What cannot be read.
-    struct Malformed: Error {}
+    package struct Malformed: Error {}
 
-    var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         var writer = ByteWriter()
         writer.write(events.count)
         for event in events {
@@ -83,12 +99,12 @@ struct StepMessage: Hashable, Sendable {
         return writer.bytes
     }
 
-    init(plan: StepPlan? = nil, events: [TokenEvent] = []) {
+    package init(plan: StepPlan? = nil, events: [TokenEvent] = []) {
         self.plan = plan
         self.events = events
     }
 
-    init(_ bytes: [UInt8]) throws {
+    package init(_ bytes: [UInt8]) throws {
         var reader = ByteReader(bytes)
         for _ in 0..<(try reader.count()) {
             let id = try reader.word()
