@@ -205,7 +205,10 @@ private struct EngineMember: Sendable {
         }
         let all = try await world.allGather(message.bytes)
         if rank == 0 {
-            for bytes in all.dropFirst() { board.deliver(try StepMessage(bytes).events) }
+            // Of a rank that was left behind there is nothing.
+            for other in world.activeRanks where other != 0 {
+                board.deliver(try StepMessage(all[other]).events)
+            }
         }
         guard let plan = try message.plan ?? StepMessage(all[0]).plan else {
             throw StepMessage.Malformed()

@@ -40,9 +40,14 @@ struct ServeCommand: AsyncParsableCommand {
             return try await engine.run()
         }
         let model = URL(fileURLWithPath: options.model).deletingPathExtension().lastPathComponent
-        let router = Routes.make(engine, model: model, metrics: ServerMetrics())
+        let clients = Clients()
+        let router = Routes.make(
+            engine, model: model, metrics: ServerMetrics(), clients: clients)
         let app = Application(
-            router: router, server: .http1(configuration: .init(idleTimeout: .seconds(60))),
+            router: router,
+            server: .http1(
+                configuration: .init(
+                    additionalChannelHandlers: [clients.makeHandler()], idleTimeout: .seconds(60))),
             configuration: ApplicationConfiguration(
                 address: .hostname(host, port: port),
                 availableConnectionsDelegate: MaximumAvailableConnections(1024)),

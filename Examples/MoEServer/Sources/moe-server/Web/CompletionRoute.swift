@@ -1,25 +1,28 @@
 import Foundation
 import Hummingbird
 import MoEServing
+import NIOCore
 
 /// `POST /v1/completions`: whole, or as server-sent events.
 struct CompletionRoute: Sendable {
     let engine: Engine
     let model: String
     let metrics: ServerMetrics
+    let clients: Clients
 
     /// Bytes of a request, at most; a prompt that fits the context is far shorter.
     static let longestBody = 64 << 10
 
-    func respond(to request: Request) async throws -> Response {
+    func respond(to request: Request, from channel: any Channel) async throws -> Response {
         let begin = ContinuousClock.now
         let body = try await collect(request)
         let asked = try CompletionRequest(body, model: model, engine.configuration)
         let stream = try CompletionStream(asked, on: engine.board)
+        clients.whenGone(channel) { [board = engine.board, id = stream.id] in board.cancel(id) }
         let created = Int(Date().timeIntervalSince1970)
         return asked.streams
             ? events(stream, created, begin)
-            : try await whole(stream, asked, created, begin, of: request)
+            : try await whole(stream, asked, created, begin)
     }
 
     /// The body, unless it is too long.
@@ -50,24 +53,20 @@ struct CompletionRoute: Sendable {
 
     private func whole(
         _ stream: CompletionStream, _ asked: CompletionRequest, _ created: Int,
-        _ begin: ContinuousClock.Instant, of request: Request
+        _ begin: ContinuousClock.Instant
     ) async throws -> Response {
-        // A client that goes away frees its place at once. The connection is closed afterwards:
-        // listening to it has used up what it would have said next.
-        try await request.body.consumeWithCancellationOnInboundClose { _ in
-            var text = ""
-            let (finish, tokens) = try await stream.forEach { part in
-                if text.isEmpty { metrics.beginText(after: .now - begin) }
-                text += part
-            }
-            metrics.endText(after: .now - begin)
-            var answer = piece(stream, created, text, finish: finish)
-            answer.usage = CompletionResponse.Usage(
-                promptTokens: asked.parameters.prompt.count, completionTokens: tokens)
-            return Response(
-                status: .ok, headers: [.contentType: "application/json", .connection: "close"],
-                body: ResponseBody(byteBuffer: ByteBuffer(bytes: try answer.json)))
+        var text = ""
+        let (finish, tokens) = try await stream.forEach { part in
+            if text.isEmpty { metrics.beginText(after: .now - begin) }
+            text += part
         }
+        metrics.endText(after: .now - begin)
+        var answer = piece(stream, created, text, finish: finish)
+        answer.usage = CompletionResponse.Usage(
+            promptTokens: asked.parameters.prompt.count, completionTokens: tokens)
+        return Response(
+            status: .ok, headers: [.contentType: "application/json"],
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: try answer.json)))
     }
 
     private func events(

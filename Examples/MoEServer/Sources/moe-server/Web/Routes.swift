@@ -5,9 +5,9 @@ import MoEServing
 /// All that the server answers.
 enum Routes {
     static func make(
-        _ engine: Engine, model: String, metrics: ServerMetrics
-    ) -> Router<BasicRequestContext> {
-        let router = Router()
+        _ engine: Engine, model: String, metrics: ServerMetrics, clients: Clients
+    ) -> Router<ConnectionContext> {
+        let router = Router(context: ConnectionContext.self)
         router.add(middleware: ErrorWords(metrics: metrics))
         router.get("/") { _, _ in
             Response(
@@ -27,9 +27,10 @@ enum Routes {
                 body: ResponseBody(
                     byteBuffer: ByteBuffer(string: metrics.text(engine.board.status))))
         }
-        let completions = CompletionRoute(engine: engine, model: model, metrics: metrics)
-        router.post("/v1/completions") { request, _ in
-            try await completions.respond(to: request)
+        let completions = CompletionRoute(
+            engine: engine, model: model, metrics: metrics, clients: clients)
+        router.post("/v1/completions") { request, context in
+            try await completions.respond(to: request, from: context.channel)
         }
         return router
     }
@@ -54,8 +55,8 @@ private struct ErrorWords: RouterMiddleware {
     let metrics: ServerMetrics
 
     func handle(
-        _ request: Request, context: BasicRequestContext,
-        next: (Request, BasicRequestContext) async throws -> Response
+        _ request: Request, context: ConnectionContext,
+        next: (Request, ConnectionContext) async throws -> Response
     ) async throws -> Response {
         do {
             let response = try await next(request, context)
