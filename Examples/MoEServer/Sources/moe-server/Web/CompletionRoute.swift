@@ -36,9 +36,15 @@ struct CompletionRoute: Sendable {
             throw tooLong
         }
         var body: [UInt8] = []
-        for try await part in request.body {
-            guard body.count + part.readableBytes <= Self.longestBody else { throw tooLong }
-            body += part.readableBytesView
+        do {
+            for try await part in request.body {
+                guard body.count + part.readableBytes <= Self.longestBody else { throw tooLong }
+                body += part.readableBytesView
+            }
+        } catch let error as APIError {
+            throw error
+        } catch {
+            throw APIError.invalid("the body cannot be read: \(error)")
         }
         return body
     }
