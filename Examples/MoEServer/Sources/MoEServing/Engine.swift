@@ -80,10 +80,18 @@ public final class Engine: Sendable {
             prefillRows: configuration.context)
         let board = RequestBoard(limits, ranks: Array(0..<worldSize))
         let members = worlds.isEmpty ? [nil] : worlds.map(Optional.some)
+        let mailboxes = members.map { _ in ThreadExchange.Mailbox() }
         let ready = AsyncThrowingStream<Void, any Error>.makeStream()
         let tasks = members.map { world in
+            let exchange: any StepExchange
+            if options.placement == .launched, let world {
+                exchange = WorldExchange(world: world, board: board)
+            } else {
+                exchange = ThreadExchange(
+                    rank: world?.rank ?? 0, board: board, mailboxes: mailboxes)
+            }
             let member = EngineMember(
-                world: world, file: file, configuration: configuration, options: options,
+                world: world, exchange: exchange, file: file, configuration: configuration, options: options,
                 limits: limits, board: board, logger: logger, ready: ready.continuation)
             let thread = RankThread(name: "rank \(world?.rank ?? 0)")
             return Task(executorPreference: thread) {
@@ -123,6 +131,7 @@ public final class Engine: Sendable {
 /// One rank of an engine, from its operators to the end of its world.
 private struct EngineMember: Sendable {
     let world: SymmetricMemory?
+    let exchange: any StepExchange
     let file: SafetensorsFile
     let configuration: ModelConfiguration
     let options: EngineOptions
@@ -161,6 +170,7 @@ private struct EngineMember: Sendable {
             ready.finish(throwing: error)
             if rank == 0 { board.fail("\(error)") }
             world?.abort("\(error)")
+            (exchange as? ThreadExchange)?.end(error)
             try? await world?.close()
             throw error
         }
@@ -179,7 +189,7 @@ private struct EngineMember: Sendable {
         var events: [TokenEvent] = []
         while true {
             do {
-                let plan = try await exchange(events)
+                let plan = try await exchange.next(events)
                 events = []
                 if plan.stops { return }
                 events = try loop.step(plan)
@@ -189,31 +199,6 @@ private struct EngineMember: Sendable {
                 try await goOn(after: error)
             }
         }
-    }
-
-    /// Tells all ranks this one's tokens, and learns what to do next.
-    private func exchange(_ events: [TokenEvent]) async throws -> StepPlan {
-        guard let world else {
-            board.deliver(events)
-            return await board.nextPlan()
-        }
-        // Rank 0's own tokens are nobody else's business.
-        var message = StepMessage(events: rank == 0 ? [] : events)
-        if rank == 0 {
-            board.deliver(events)
-            message.plan = await board.nextPlan()
-        }
-        let all = try await world.allGather(message.bytes)
-        if rank == 0 {
-            // Of a rank that was left behind there is nothing.
-            for other in world.activeRanks where other != 0 {
-                board.deliver(try StepMessage(all[other]).events)
-            }
-        }
-        guard let plan = try message.plan ?? StepMessage(all[0]).plan else {
-            throw StepMessage.Malformed()
-        }
-        return plan
     }
 
     /// Leaves the ranks behind that the error is about, with their experts.
