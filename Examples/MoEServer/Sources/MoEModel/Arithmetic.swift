@@ -1,9 +1,9 @@
 import CModelMath
 
 /// A dense matrix [inner, columns] that rows are multiplied by.
-public struct Matrix: Sendable {
-    public let inner: Int
-    public let columns: Int
+package struct Matrix: Sendable {
+    package let inner: Int
+    package let columns: Int
     package let elements: [Float]
 
     /// From what files have: [columns, inner], a row for each output.
@@ -107,7 +107,8 @@ package enum Arithmetic {
                     unsafe scores.withUnsafeMutableBufferPointer { scores in
                         unsafe y.withUnsafeMutableBufferPointer { y in
                             unsafe model_attention(
-                                query.baseAddress.unsafelyUnwrapped + begin, keys.baseAddress, values.baseAddress,
+                                query.baseAddress.unsafelyUnwrapped + begin, keys.baseAddress,
+                                values.baseAddress,
                                 y.baseAddress.unsafelyUnwrapped + first, scores.baseAddress,
                                 length, heads, hidden / heads)
                         }

@@ -1,20 +1,20 @@
 /// What attention remembers of one sequence: a key and a value for each position and layer.
 ///
 /// It lies on the rank that the sequence belongs to, and nowhere else.
-public final class KeyValueCache {
+package final class KeyValueCache {
     /// Positions that are filled.
-    public internal(set) var length = 0
+    package internal(set) var length = 0
     /// [layer][context, hidden].
     var keys: [[Float]]
     var values: [[Float]]
 
     /// Allocates room for the whole context.
-    public init(_ c: ModelConfiguration) {
+    package init(_ c: ModelConfiguration) {
         let empty = [Float](repeating: 0, count: c.context * c.hidden)
         keys = Array(repeating: empty, count: c.layers)
         values = keys
     }
 
     /// Forgets the sequence; the room is used again.
-    public func reset() { length = 0 }
+    package func reset() { length = 0 }
 }

@@ -1,33 +1,34 @@
 import Foundation
 
 /// Whether a step reads prompts or continues sequences; the ranks move their rows by other kernels.
-public enum Phase: Sendable {
+package enum Phase: Sendable {
     case prefill
     case decode
 }
 
 /// Rows that are on their way to the experts.
-public struct RoutedRows {
-    public let layer: Int
-    public let phase: Phase
+package struct RoutedRows {
+    package let layer: Int
+    package let phase: Phase
     /// Rows, which may be 0: a rank without tokens still takes part.
-    public let count: Int
+    package let count: Int
     /// [count, hidden].
-    public let tokens: [Float]
+    package let tokens: [Float]
     /// The experts of each row, [count, top-k], likeliest first.
-    public let experts: [Int32]
+    package let experts: [Int32]
     /// Their weights, [count, top-k]; those of a row add up to 1.
-    public let weights: [Float]
+    package let weights: [Float]
 }
 
 /// The routed experts of all layers, wherever they are.
-public protocol Mixture: AnyObject {
+package protocol Mixture: AnyObject {
     /// Sums the weighted output of each row's experts.
     ///
     /// - Parameters:
     ///   - rows: What goes to the experts.
     ///   - sums: [rows, hidden]; overwritten.
     ///   - meanwhile: What needs no other rank: called once, while rows are on their way.
+    /// - Throws: what ended the ranks' rounds.
     func apply(_ rows: RoutedRows, into sums: inout [Float], meanwhile: () -> Void) throws
 }
 

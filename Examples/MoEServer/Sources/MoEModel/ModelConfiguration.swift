@@ -1,28 +1,28 @@
 /// The shape of a model, as its file's metadata has it.
-public struct ModelConfiguration: Hashable, Sendable {
+package struct ModelConfiguration: Hashable, Sendable {
     /// Token ids: bytes, of which 0 begins and ends every text.
-    public var vocabulary: Int
+    package var vocabulary: Int
     /// Positions of a sequence, at most.
-    public var context: Int
+    package var context: Int
     /// Elements of a token's row.
-    public var hidden: Int
-    public var layers: Int
+    package var hidden: Int
+    package var layers: Int
     /// Attention heads; each has hidden / heads elements.
-    public var heads: Int
+    package var heads: Int
     /// Routed experts of a layer; a shared one comes to them.
-    public var experts: Int
+    package var experts: Int
     /// Experts that each token is sent to: top-k.
-    public var expertsPerToken: Int
+    package var expertsPerToken: Int
     /// Elements between an expert's two matrices.
-    public var expertHidden: Int
-    public var rotaryBase: Double
-    public var normEpsilon: Float
+    package var expertHidden: Int
+    package var rotaryBase: Double
+    package var normEpsilon: Float
 
     /// Elements of a head.
-    public var headSize: Int { hidden / heads }
+    package var headSize: Int { hidden / heads }
 
     /// Reads and checks the metadata of a file.
-    public init(_ metadata: [String: String]) throws {
+    package init(_ metadata: [String: String]) throws {
         func number<Number: LosslessStringConvertible & Comparable>(
             _ name: String, _ legal: ClosedRange<Number>
         ) throws -> Number {

@@ -1,6 +1,6 @@
 /// The weights of a model, or of the part of it that one rank needs.
-public struct ModelWeights: Sendable {
-    public let configuration: ModelConfiguration
+package struct ModelWeights: Sendable {
+    package let configuration: ModelConfiguration
     /// [vocabulary, hidden]: a row for each token.
     let embedding: [Float]
     /// The same, transposed: rows to logits.
@@ -9,7 +9,7 @@ public struct ModelWeights: Sendable {
     let norm: [Float]
 
     /// Reads the weights, and of the routed experts only these.
-    public init(_ file: SafetensorsFile, experts: Range<Int>? = nil) throws {
+    package init(_ file: SafetensorsFile, experts: Range<Int>? = nil) throws {
         let c = try ModelConfiguration(file.metadata)
         let experts = experts ?? 0..<c.experts
         configuration = c
@@ -17,6 +17,17 @@ public struct ModelWeights: Sendable {
         unembedding = Matrix(transposing: embedding, inner: c.hidden, columns: c.vocabulary)
         norm = try file.tensor("norm.weight", shape: [c.hidden])
         layers = try (0..<c.layers).map { try LayerWeights(file, layer: $0, c, experts) }
+    }
+
+    /// The same without all experts but these, sharing its memory: for ranks of one process.
+    package func part(experts: Range<Int>) -> ModelWeights { ModelWeights(self, experts) }
+
+    private init(_ whole: ModelWeights, _ experts: Range<Int>) {
+        configuration = whole.configuration
+        embedding = whole.embedding
+        unembedding = whole.unembedding
+        norm = whole.norm
+        layers = whole.layers.map { LayerWeights($0, experts) }
     }
 }
 
@@ -31,6 +42,20 @@ struct LayerWeights: Sendable {
     /// The first of the experts below, among all.
     let firstExpert: Int
     let experts: [ExpertWeights]
+
+    /// The same with some of its experts.
+    init(_ whole: LayerWeights, _ range: Range<Int>) {
+        attentionNorm = whole.attentionNorm
+        queryKeyValue = whole.queryKeyValue
+        output = whole.output
+        mixtureNorm = whole.mixtureNorm
+        router = whole.router
+        shared = whole.shared
+        firstExpert = range.lowerBound
+        experts = Array(
+            whole.experts[
+                range.lowerBound - whole.firstExpert..<range.upperBound - whole.firstExpert])
+    }
 
     init(
         _ file: SafetensorsFile, layer: Int, _ c: ModelConfiguration, _ range: Range<Int>

@@ -4,22 +4,22 @@ import MoriEP
 ///
 /// Rank r has experts r * n to (r + 1) * n. Two operators serve all layers, one for each phase: their
 /// rounds follow each other, so no layer needs memory of its own.
-public final class RankMixture: Mixture {
+package final class RankMixture: Mixture {
     /// How rows travel; the same on every rank.
-    public struct Configuration: Sendable {
+    package struct Configuration: Sendable {
         /// f32 gives what one process gives; bf16 halves the bytes.
-        public var rowType: ElementType = .float32
+        package var rowType: ElementType = .float32
         /// Rows of a rank in one step, at most.
-        public var prefillRows: Int
-        public var decodeRows: Int
+        package var prefillRows: Int
+        package var decodeRows: Int
         /// Ranks of a node; fewer than all lets the rest go over the network.
-        public var ranksPerNode: Int
+        package var ranksPerNode: Int
         /// Between nodes InterNodeV1; inside one IntraNode.
-        public var prefillKernel: KernelType
+        package var prefillKernel: KernelType
         /// InterNodeV1LL or AsyncLL.
-        public var decodeKernel: KernelType
+        package var decodeKernel: KernelType
 
-        public init(
+        package init(
             rowType: ElementType, prefillRows: Int, decodeRows: Int, worldSize: Int,
             ranksPerNode: Int? = nil, decodeKernel: KernelType = .asyncLL
         ) {
@@ -42,7 +42,7 @@ public final class RankMixture: Mixture {
     private var output: [Float] = []
 
     /// The experts that a rank hosts.
-    public static func experts(
+    package static func experts(
         of rank: Int, worldSize: Int, _ c: ModelConfiguration
     ) -> Range<Int> {
         let each = (c.experts + worldSize - 1) / worldSize
@@ -53,8 +53,12 @@ public final class RankMixture: Mixture {
     ///
     /// Collective.
     ///
-    /// - Parameter weights: With the experts of this rank.
-    public init(
+    /// - Parameters:
+    ///   - weights: With the experts of this rank.
+    ///   - world: The ranks that the experts are spread over.
+    ///   - configuration: How rows travel; the same on every rank.
+    /// - Throws: as `EPDispatchCombineOp`.
+    package init(
         _ weights: ModelWeights, in world: SymmetricMemory, _ configuration: Configuration
     ) async throws(MoriError) {
         self.weights = weights
@@ -70,12 +74,12 @@ public final class RankMixture: Mixture {
     /// Gives the operators' memory back.
     ///
     /// Collective.
-    public func close() async throws(MoriError) {
+    package func close() async throws(MoriError) {
         try await prefill.op.close()
         try await decode.op.close()
     }
 
-    public func apply(
+    package func apply(
         _ rows: RoutedRows, into sums: inout [Float], meanwhile: () -> Void
     ) throws(MoriError) {
         let lane = rows.phase == .prefill ? prefill : decode

@@ -6,7 +6,7 @@
 ///
 /// `rounding` is what happens to an element where it is stored in the rows' type: on its way to an
 /// expert, behind it, in the sum of a rank and in the sum of all. Rows of f32 are not rounded.
-public final class ReferenceMixture: Mixture {
+package final class ReferenceMixture: Mixture {
     private let weights: ModelWeights
     private let expertsPerRank: Int
     private let rankCount: Int
@@ -15,18 +15,19 @@ public final class ReferenceMixture: Mixture {
     private var input: [Float] = []
     private var output: [Float] = []
 
-    public init(
+    package init(
         _ weights: ModelWeights, inOrderOf ranks: Int = 1,
         rounding: ((Float) -> Float)? = nil
     ) {
-        precondition(weights.layers.allSatisfy { $0.experts.count == weights.configuration.experts })
+        precondition(
+            weights.layers.allSatisfy { $0.experts.count == weights.configuration.experts })
         self.weights = weights
         expertsPerRank = (weights.configuration.experts + ranks - 1) / ranks
         rankCount = ranks
         self.rounding = rounding
     }
 
-    public func apply(_ rows: RoutedRows, into sums: inout [Float], meanwhile: () -> Void) {
+    package func apply(_ rows: RoutedRows, into sums: inout [Float], meanwhile: () -> Void) {
         meanwhile()
         let c = weights.configuration
         let (hidden, topK) = (c.hidden, c.expertsPerToken)

@@ -4,17 +4,17 @@ import Foundation
 ///
 /// Nothing in the file is believed: lengths, shapes and ranges are held against each other before a
 /// tensor is read.
-public struct SafetensorsFile: Sendable {
+package struct SafetensorsFile: Sendable {
     /// What is wrong with a file.
-    public struct Invalid: Error, Hashable, CustomStringConvertible {
-        public let description: String
+    package struct Invalid: Error, Hashable, CustomStringConvertible {
+        package let description: String
         init(_ description: String) { self.description = description }
     }
 
     /// Texts by name.
-    public let metadata: [String: String]
+    package let metadata: [String: String]
     /// Names of the tensors, sorted.
-    public var names: [String] { entries.keys.sorted() }
+    package var names: [String] { entries.keys.sorted() }
 
     private let entries: [String: Entry]
     private let bytes: Data
@@ -38,7 +38,7 @@ public struct SafetensorsFile: Sendable {
     static let longestHeader = 1 << 20
 
     /// Reads a file.
-    public init(path: String) throws {
+    package init(path: String) throws {
         guard let data = FileManager.default.contents(atPath: path) else {
             throw Invalid("\(path) cannot be read; give a file that train/train.py wrote")
         }
@@ -50,7 +50,7 @@ public struct SafetensorsFile: Sendable {
     }
 
     /// Reads what a file has.
-    public init(_ data: Data) throws {
+    package init(_ data: Data) throws {
         guard data.count >= 8 else {
             throw Invalid("\(data.count) bytes; a safetensors file has 8 and a header at least")
         }
@@ -97,7 +97,7 @@ public struct SafetensorsFile: Sendable {
     private static let widths = ["BF16": 2, "F32": 4]
 
     /// A tensor's elements, which must have this shape.
-    public func tensor(_ name: String, shape: [Int]) throws -> [Float] {
+    package func tensor(_ name: String, shape: [Int]) throws -> [Float] {
         guard let entry = entries[name] else { throw Invalid("there is no tensor \(name)") }
         guard entry.shape == shape else {
             throw Invalid("\(name) has the shape \(entry.shape); legal here is \(shape)")

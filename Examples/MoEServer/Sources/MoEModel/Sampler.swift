@@ -1,17 +1,17 @@
 import Foundation
 
 /// Chooses the next token of one sequence; the same logits and seed give the same tokens.
-public struct Sampler: Sendable {
+package struct Sampler: Sendable {
     /// 0: always the likeliest.
     private let temperature: Float
     private var state: UInt64
 
-    public init(temperature: Float, seed: UInt64) {
+    package init(temperature: Float, seed: UInt64) {
         self.temperature = temperature
         state = seed
     }
 
-    public mutating func choose(_ logits: [Float]) -> UInt8 {
+    package mutating func choose(_ logits: [Float]) -> UInt8 {
         var likeliest = 0
         for token in logits.indices where logits[token] > logits[likeliest] { likeliest = token }
         guard temperature > 0 else { return UInt8(likeliest) }

@@ -4,20 +4,20 @@ import Foundation
 ///
 /// Everything but the routed experts happens where it is called, for the sequences whose caches are
 /// here. A row's logits depend on its own sequence alone.
-public final class Transformer {
+package final class Transformer {
     /// One token of one sequence.
-    public struct Row {
-        public let cache: KeyValueCache
-        public let token: UInt8
+    package struct Row {
+        package let cache: KeyValueCache
+        package let token: UInt8
         /// Whether the logits behind it are wanted.
-        public let wantsLogits: Bool
+        package let wantsLogits: Bool
 
-        public init(_ token: UInt8, in cache: KeyValueCache, wantsLogits: Bool) {
+        package init(_ token: UInt8, in cache: KeyValueCache, wantsLogits: Bool) {
             (self.token, self.cache, self.wantsLogits) = (token, cache, wantsLogits)
         }
     }
 
-    public let configuration: ModelConfiguration
+    package let configuration: ModelConfiguration
     private let weights: ModelWeights
     private let mixture: any Mixture
     /// [context, head / 2].
@@ -26,7 +26,7 @@ public final class Transformer {
     private let scratch: Scratch
     private var expertScratch = ExpertScratch()
 
-    public init(_ weights: ModelWeights, _ mixture: any Mixture) {
+    package init(_ weights: ModelWeights, _ mixture: any Mixture) {
         let c = weights.configuration
         self.weights = weights
         self.mixture = mixture
@@ -49,7 +49,7 @@ public final class Transformer {
     ///   - phase: Which kernels move them.
     /// - Returns: [vocabulary] for each row that wants logits.
     /// - Throws: what ended the ranks' rounds.
-    public func append(_ rows: [Row], phase: Phase) throws -> [[Float]] {
+    package func append(_ rows: [Row], phase: Phase) throws -> [[Float]] {
         let c = configuration
         scratch.grow(rows: rows.count)
         let positions = place(rows)

@@ -4,7 +4,7 @@ import MoriEP
 import Synchronization
 
 /// Where the model's experts are.
-public enum Placement: Hashable, Sendable {
+package enum Placement: Hashable, Sendable {
     /// All in one thread, without MoriEP: what the others are held against.
     case reference
     /// On so many ranks, which are threads of this process.
@@ -14,34 +14,34 @@ public enum Placement: Hashable, Sendable {
 }
 
 /// How an engine is made; the same on every rank.
-public struct EngineOptions: Sendable {
-    public var placement: Placement
+package struct EngineOptions: Sendable {
+    package var placement: Placement
     /// Sequences that run at the same time, on all ranks together.
-    public var batch = 16
+    package var batch = 16
     /// Requests that may wait.
-    public var queue = 64
+    package var queue = 64
     /// How rows travel to experts: f32 or bf16.
-    public var rowType: ElementType = .float32
+    package var rowType: ElementType = .float32
     /// Ranks of a node; nil: all.
-    public var ranksPerNode: Int?
+    package var ranksPerNode: Int?
     /// asyncLL or interNodeV1LL.
-    public var decodeKernel: KernelType = .asyncLL
+    package var decodeKernel: KernelType = .asyncLL
 
-    public init(_ placement: Placement) { self.placement = placement }
+    package init(_ placement: Placement) { self.placement = placement }
 }
 
 /// The ranks at work: each in a thread of its own, doing what the board's plans say.
-public final class Engine: Sendable {
+package final class Engine: Sendable {
     /// Where requests go in; on ranks other than 0 nothing comes of it.
-    public let board: RequestBoard
-    public let configuration: ModelConfiguration
+    package let board: RequestBoard
+    package let configuration: ModelConfiguration
     /// This process's ranks: of a launched world one, else all.
-    public let ranks: [Int]
-    public let worldSize: Int
+    package let ranks: [Int]
+    package let worldSize: Int
     private let tasks: [Task<Void, any Error>]
 
     /// Whether this process has rank 0, which takes requests.
-    public var serves: Bool { ranks.contains(0) }
+    package var serves: Bool { ranks.contains(0) }
 
     private init(
         _ board: RequestBoard, _ configuration: ModelConfiguration, ranks: [Int], worldSize: Int,
@@ -57,11 +57,12 @@ public final class Engine: Sendable {
     /// Makes the world, loads the model and lets the ranks begin.
     ///
     /// - Throws: `SafetensorsFile.Invalid` for a bad model; what MoriEP throws.
-    public static func start(
+    package static func start(
         model path: String, _ options: EngineOptions, logger: Logger
     ) async throws -> Engine {
         let file = try SafetensorsFile(path: path)
         let configuration = try ModelConfiguration(file.metadata)
+        let whole = options.placement == .launched ? nil : try ModelWeights(file)
         let worlds: [SymmetricMemory]
         switch options.placement {
         case .reference: worlds = []
@@ -91,7 +92,9 @@ public final class Engine: Sendable {
                     rank: world?.rank ?? 0, board: board, mailboxes: mailboxes)
             }
             let member = EngineMember(
-                world: world, exchange: exchange, file: file, configuration: configuration, options: options,
+                world: world, exchange: exchange, file: file, whole: whole,
+                configuration: configuration,
+                options: options,
                 limits: limits, board: board, logger: logger, ready: ready.continuation)
             let thread = RankThread(name: "rank \(world?.rank ?? 0)")
             return Task(executorPreference: thread) {
@@ -117,12 +120,12 @@ public final class Engine: Sendable {
     /// Waits until the ranks have ended.
     ///
     /// - Throws: why, if not by `stop`.
-    public func run() async throws {
+    package func run() async throws {
         for task in tasks { try await task.value }
     }
 
     /// Ends the steps of all ranks: requests that still run fail.
-    public func stop() async {
+    package func stop() async {
         board.stop()
         for task in tasks { _ = await task.result }
     }
@@ -133,6 +136,8 @@ private struct EngineMember: Sendable {
     let world: SymmetricMemory?
     let exchange: any StepExchange
     let file: SafetensorsFile
+    /// All weights, where the ranks of this process share them.
+    let whole: ModelWeights?
     let configuration: ModelConfiguration
     let options: EngineOptions
     let limits: RequestBoard.Limits
@@ -147,10 +152,9 @@ private struct EngineMember: Sendable {
             let mixture: any Mixture
             let weights: ModelWeights
             if let world {
-                weights = try ModelWeights(
-                    file,
-                    experts: RankMixture.experts(
-                        of: world.rank, worldSize: world.worldSize, configuration))
+                let own = RankMixture.experts(
+                    of: world.rank, worldSize: world.worldSize, configuration)
+                weights = try whole?.part(experts: own) ?? ModelWeights(file, experts: own)
                 mixture = try await RankMixture(
                     weights, in: world,
                     RankMixture.Configuration(
@@ -158,7 +162,7 @@ private struct EngineMember: Sendable {
                         decodeRows: limits.placesPerRank, worldSize: world.worldSize,
                         ranksPerNode: options.ranksPerNode, decodeKernel: options.decodeKernel))
             } else {
-                weights = try ModelWeights(file)
+                weights = try whole ?? ModelWeights(file)
                 mixture = ReferenceMixture(weights)
             }
             let loop = RankLoop(rank: rank, Transformer(weights, mixture))
@@ -227,15 +231,15 @@ private struct EngineMember: Sendable {
 
 extension Engine {
     /// What can end a completion early.
-    public struct Interrupted: Error, CustomStringConvertible {
-        public let description: String
+    package struct Interrupted: Error, CustomStringConvertible {
+        package let description: String
     }
 
     /// Makes one completion, and waits for it.
     ///
     /// - Returns: Its bytes.
     /// - Throws: `RequestBoard.Refusal`; `Interrupted`.
-    public func complete(_ parameters: CompletionParameters) async throws -> [UInt8] {
+    package func complete(_ parameters: CompletionParameters) async throws -> [UInt8] {
         var bytes: [UInt8] = []
         for await update in try board.submit(parameters).updates {
             switch update {

@@ -99,7 +99,7 @@ final class RankLoop {
 }
 
 /// What tokens mean.
-public enum Vocabulary {
+package enum Vocabulary {
     /// Begins every text, and so ends the one before; all other tokens are bytes of text.
-    public static let boundary: UInt8 = 0
+    package static let boundary: UInt8 = 0
 }

@@ -5,7 +5,7 @@ import Synchronization
 ///
 /// A rank blocks while it waits for others. On Swift's shared threads, of which there are as many as
 /// cores, the others might then have none to come on.
-public final class RankThread: TaskExecutor {
+package final class RankThread: TaskExecutor {
     private let jobs = NSCondition()
     private let queue = Mutex<Queue>(Queue())
 
@@ -14,14 +14,14 @@ public final class RankThread: TaskExecutor {
         var isStopped = false
     }
 
-    public init(name: String) {
+    package init(name: String) {
         let thread = Thread { [self] in run() }
         thread.name = name
         thread.stackSize = 4 << 20
         thread.start()
     }
 
-    public func enqueue(_ job: consuming ExecutorJob) {
+    package func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         jobs.lock()
         queue.withLock { $0.jobs.append(job) }
@@ -30,7 +30,7 @@ public final class RankThread: TaskExecutor {
     }
 
     /// Ends the thread once its jobs are done.
-    public func stop() {
+    package func stop() {
         jobs.lock()
         queue.withLock { $0.isStopped = true }
         jobs.signal()

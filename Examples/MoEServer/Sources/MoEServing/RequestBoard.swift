@@ -4,9 +4,9 @@ import Synchronization
 ///
 /// Requests join and leave the running batch between steps. Each rank has a fixed number of places;
 /// a request takes one on the rank with the most free.
-public final class RequestBoard: Sendable {
+package final class RequestBoard: Sendable {
     /// Why a request was not taken.
-    public enum Refusal: Error, Hashable {
+    package enum Refusal: Error, Hashable {
         /// As many wait as may.
         case full
         /// The ranks do no steps, for this reason.
@@ -14,24 +14,24 @@ public final class RequestBoard: Sendable {
     }
 
     /// What comes of a request.
-    public enum Update: Hashable, Sendable {
+    package enum Update: Hashable, Sendable {
         case token(TokenEvent)
         /// The ranks failed; nothing more follows.
         case failed(String)
     }
 
     /// How things are.
-    public struct Status: Hashable, Sendable {
-        public var waiting = 0
-        public var running = 0
-        public var places = 0
-        public var activeRanks: [Int] = []
+    package struct Status: Hashable, Sendable {
+        package var waiting = 0
+        package var running = 0
+        package var places = 0
+        package var activeRanks: [Int] = []
         /// Why no steps are done; nil while they are.
-        public var failure: String?
+        package var failure: String?
         /// Ranks' failures so far.
-        public var failures = 0
-        public var steps = 0
-        public var tokens = 0
+        package var failures = 0
+        package var steps = 0
+        package var tokens = 0
     }
 
     /// Bounds of the board.
@@ -74,7 +74,7 @@ public final class RequestBoard: Sendable {
     }
 
     /// How things are.
-    public var status: Status {
+    package var status: Status {
         state.withLock { state in
             Status(
                 waiting: state.waiting.count,
@@ -92,7 +92,7 @@ public final class RequestBoard: Sendable {
     ///
     /// - Returns: Its number, and what comes of it: the last update is a token that finishes, or a
     ///   failure. Whoever stops listening before ends the request.
-    public func submit(
+    package func submit(
         _ parameters: CompletionParameters
     ) throws(Refusal) -> (id: UInt64, updates: AsyncStream<Update>) {
         let (updates, continuation) = AsyncStream<Update>.makeStream()
@@ -114,7 +114,7 @@ public final class RequestBoard: Sendable {
     }
 
     /// Ends a request whose client is gone, or has enough.
-    public func cancel(_ id: UInt64) {
+    package func cancel(_ id: UInt64) {
         let updates = state.withLock { state -> AsyncStream<Update>.Continuation? in
             guard let request = state.requests.removeValue(forKey: id) else { return nil }
             if let rank = request.rank {

@@ -1,14 +1,14 @@
 /// What a completion asks for.
-public struct CompletionParameters: Hashable, Sendable {
+package struct CompletionParameters: Hashable, Sendable {
     /// Bytes, without the boundary that begins every text; they and `maxTokens` fit the context.
-    public var prompt: [UInt8]
+    package var prompt: [UInt8]
     /// Tokens to be made, 1 or more.
-    public var maxTokens: Int
+    package var maxTokens: Int
     /// 0: always the likeliest.
-    public var temperature: Float
-    public var seed: UInt64
+    package var temperature: Float
+    package var seed: UInt64
 
-    public init(prompt: [UInt8], maxTokens: Int, temperature: Float = 0, seed: UInt64 = 0) {
+    package init(prompt: [UInt8], maxTokens: Int, temperature: Float = 0, seed: UInt64 = 0) {
         self.prompt = prompt
         self.maxTokens = maxTokens
         self.temperature = temperature
@@ -47,8 +47,8 @@ package struct StepPlan: Hashable, Sendable {
 }
 
 /// A token that a rank made, and whether it was its sequence's last.
-public struct TokenEvent: Hashable, Sendable {
-    public enum Finish: UInt8, Sendable {
+package struct TokenEvent: Hashable, Sendable {
+    package enum Finish: UInt8, Sendable {
         /// More follows.
         case none = 0
         /// The text ended; this token is the boundary, and no text.
@@ -57,9 +57,9 @@ public struct TokenEvent: Hashable, Sendable {
         case length = 2
     }
 
-    public var id: UInt64
-    public var token: UInt8
-    public var finish: Finish
+    package var id: UInt64
+    package var token: UInt8
+    package var finish: Finish
 
     package init(id: UInt64, token: UInt8, finish: Finish) {
         (self.id, self.token, self.finish) = (id, token, finish)

@@ -44,11 +44,13 @@ struct BenchCommand: AsyncParsableCommand {
         await reference.stop()
         await ranks.stop()
         let (one, many) = (median(rates.reference), median(rates.ranks))
-        print("batch \(options.batch), \(tokens) tokens each, \(options.rows.rawValue) rows,"
-            + " medians of \(repeats)")
+        print(
+            "batch \(options.batch), \(tokens) tokens each, \(options.rows.rawValue) rows,"
+                + " medians of \(repeats)")
         print("one process without MoriEP: \(Int(one)) tokens/s")
-        print("\(options.ranks) ranks: \(Int(many)) tokens/s, \(rounded(many / one)) of it;"
-            + " texts \(agrees ? "are the same" : "differ")")
+        print(
+            "\(options.ranks) ranks: \(Int(many)) tokens/s, \(rounded(many / one)) of it;"
+                + " texts \(agrees ? "are the same" : "differ")")
     }
 
     /// Lets a full batch run from its prompts to its ends.

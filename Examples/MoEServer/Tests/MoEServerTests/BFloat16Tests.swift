@@ -137,13 +137,15 @@ import Testing
         var (largest, bound) = (0.0, 0.0)
         for position in 0..<positions {
             let deviation = (squares[position] / Double(drawn[position])).squareRoot()
-            let difference = zip(exact.logits[position], found.logits[position]).map {
-                Double(abs($0 - $1))
-            }.max() ?? .infinity
+            let difference =
+                zip(exact.logits[position], found.logits[position]).map {
+                    Double(abs($0 - $1))
+                }.max() ?? .infinity
             #expect(difference <= 8 * deviation)
             (largest, bound) = (max(largest, difference), max(bound, 8 * deviation))
         }
-        print("bf16: \(positions) of \(exact.logits.count) positions, logits differ by"
-            + " \(largest) at most, bounds up to \(bound)")
+        print(
+            "bf16: \(positions) of \(exact.logits.count) positions, logits differ by"
+                + " \(largest) at most, bounds up to \(bound)")
     }
 }

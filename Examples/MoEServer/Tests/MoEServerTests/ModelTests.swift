@@ -16,8 +16,10 @@ import MoEModel
         var continuation: [UInt8]
     }
 
-    static let cases = try! JSONDecoder().decode(
-        [Case].self, from: Data(contentsOf: Paths.fixtures.appending(path: "pytorch.json")))
+    static let cases = Models.required {
+        try JSONDecoder().decode(
+            [Case].self, from: Data(contentsOf: Paths.fixtures.appending(path: "pytorch.json")))
+    }
 
     @Test(arguments: cases.indices)
     func logitsAreThoseOfPyTorch(_ index: Int) throws {
@@ -84,7 +86,8 @@ import MoEModel
             #expect(alone == Array(together[row * columns..<(row + 1) * columns]))
             for column in 0..<columns {
                 let exact = (0..<inner).reduce(0.0) {
-                    $0 + Double(x[row * inner + $1]) * Double(matrix.elements[$1 * columns + column])
+                    $0 + Double(x[row * inner + $1])
+                        * Double(matrix.elements[$1 * columns + column])
                 }
                 #expect(abs(Double(alone[column]) - exact) < 1e-5)
             }

@@ -11,8 +11,17 @@ enum Paths {
 
 /// Models for tests.
 enum Models {
-    static let file = try! SafetensorsFile(path: Paths.model)
-    static let weights = try! ModelWeights(file)
+    static let file = required { try SafetensorsFile(path: Paths.model) }
+    static let weights = required { try ModelWeights(file) }
+
+    /// What tests cannot do without.
+    static func required<Value>(_ body: () throws -> Value) -> Value {
+        do {
+            return try body()
+        } catch {
+            fatalError("\(error)")
+        }
+    }
 
     static func reference(inOrderOf ranks: Int = 1) throws -> Transformer {
         Transformer(weights, ReferenceMixture(weights, inOrderOf: ranks))
