@@ -86,22 +86,29 @@ package final class RankMixture: Mixture {
         let hidden = weights.configuration.hidden
         let (tokens, routes) = try lane.fill(rows)
 
-        // Rows leave; what needs nobody else is computed while they travel.
-        let pending = try lane.op.dispatchSend(
-            tokens, weights: routes.weights, indices: routes.experts, on: stream)
+        // Rows leave; what needs nobody else is computed while they travel. This thread runs the device's
+        // work itself: on a CPU nobody else should be woken for it.
+        var pending: PendingDispatch? = try stream.synchronize { () throws(MoriError) in
+            try lane.op.dispatchSend(
+                tokens, weights: routes.weights, indices: routes.experts, on: stream)
+        }
         meanwhile()
-        let received = try lane.op.dispatchReceive(pending, on: stream)
-        let layout = try lane.op.convertToStandardMoE(received, into: lane.layout, on: stream)
-        try stream.synchronize()
+        var received: DispatchOutput? = try stream.synchronize { () throws(MoriError) in
+            guard let sent = pending.take() else { preconditionFailure("received twice") }
+            let received = try lane.op.dispatchReceive(sent, on: stream)
+            _ = try lane.op.convertToStandardMoE(received, into: lane.layout, on: stream)
+            return received
+        }
 
         try applyExperts(lane, layer: rows.layer)
 
         // Weighted sums over this rank's experts go back, and are summed over the ranks.
-        let results = try lane.op.convertFromStandardMoE(
-            lane.output, of: received, layout: layout, on: stream)
-        let combined = try lane.op.combine(
-            results, of: received, input: .registered, on: stream)
-        try stream.synchronize()
+        let combined = try stream.synchronize { () throws(MoriError) in
+            guard let output = received.take() else { preconditionFailure("combined twice") }
+            let results = try lane.op.convertFromStandardMoE(
+                lane.output, of: output, layout: lane.layout, on: stream)
+            return try lane.op.combine(results, of: output, input: .registered, on: stream)
+        }
         try TensorRows.read(combined.tokens, from: 0, elements: rows.count * hidden, into: &sums)
     }
 
