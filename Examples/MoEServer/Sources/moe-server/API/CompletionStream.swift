@@ -45,14 +45,16 @@ struct CompletionStream: Sendable {
             }
             tokens += 1
             if event.finish == .stop {
-                try await body(text.rest())
+                let rest = text.rest()
+                if !rest.isEmpty { try await body(rest) }
                 return ("stop", tokens)
             }
             let (certain, isStopped) = text.add(event.token)
             if !certain.isEmpty { try await body(certain) }
             if isStopped { return ("stop", tokens) }
             if event.finish == .length {
-                try await body(text.rest())
+                let rest = text.rest()
+                if !rest.isEmpty { try await body(rest) }
                 return ("length", tokens)
             }
         }
