@@ -32,7 +32,7 @@ import MoEModel
         let logits = try model.append(rows, phase: .prefill)
         #expect(logits.map(Models.likeliest) == reference.likeliest)
         let difference = zip(logits[logits.count - 1], reference.logits).map { abs($0 - $1) }
-        // fp32 sums in another order; logits are up to some tens.
+        // fp32 sums in another order; logits are some ten at most.
         #expect(difference.max() ?? .infinity < 2e-3)
     }
 
