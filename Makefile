@@ -24,6 +24,7 @@ BENCH_ARGS ?=
 TEST_ARGS ?=
 PEERS_ARGS ?=
 SCALING_ARGS ?=
+SERVE_ARGS ?=
 # What they measure goes there; with PLOTS=docs/measured into the documentation.
 PLOTS ?= .build/measured
 # Debian's Python, which has Debian's PyTorch and matplotlib.
@@ -51,6 +52,7 @@ SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
 CXX_FILES = $(shell find Kernels Sources Benchmarks Tests/Emulator Tests/Packaging Tests/Primitives -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
+        serve example-server \
         test-tsan test-asan test-mutants test-races test-faults test-model test-soak fuzz \
         test-launchers test-rdma lint format kernels kernels-nvidia test-isa emulator test-emulated \
         hardware-check docs test-api test-package install uninstall clean distclean
@@ -102,6 +104,18 @@ example: setup ## Run the guide's complete example: as one process, then as one 
 	    --scratch-path $(CURDIR)/.build-examples
 	.build-examples/debug/ComingFromPython
 	$(SWIFT) run mori-ep launch -n 8 -- .build-examples/debug/ComingFromPython
+
+# A package of its own too, with its own build folder; optimized, for a model on a CPU.
+SERVER = $(SWIFT) build --package-path Examples/MoEServer --scratch-path $(CURDIR)/.build-server \
+    -c release --product moe-server
+
+serve: setup ## Serve the example's mixture-of-experts model at port 8080; options in SERVE_ARGS.
+	$(SERVER)
+	.build-server/release/moe-server serve --model Examples/MoEServer/Model/model.safetensors \
+	    $(SERVE_ARGS)
+
+example-server: ## Check that model and its server: ranks, clients, load, a killed rank, the page.
+	@SWIFT="$(SWIFT)" SCRATCH="$(CURDIR)/.build-server" Examples/MoEServer/check.sh
 
 # Separate build folders, so that the ordinary build stays as it is.
 test-tsan: setup ## Run the suites that match SANITIZED under ThreadSanitizer.
@@ -208,7 +222,8 @@ uninstall: ## Remove what make install has put below PREFIX.
 	@DESTDIR="$(DESTDIR)" scripts/install.sh uninstall "$(PREFIX)" "$(LIBDIR)" "$(VERSION)"
 
 clean: ## Remove what was built.
-	rm -rf .build .build-examples .build-tsan .build-asan .build-checked .build-fuzz .build-package
+	rm -rf .build .build-examples .build-server .build-tsan .build-asan .build-checked .build-fuzz \
+	    .build-package
 
 distclean: clean ## Remove downloaded tools as well.
 	rm -rf .cache

@@ -14,6 +14,7 @@
 #   scripts/setup.sh models     spin and a C compiler for what it generates
 #   scripts/setup.sh docs       what docs and test-api read symbol graphs with: Python
 #   scripts/setup.sh package    what test-package compiles a program in C with
+#   scripts/setup.sh server     what checks the example server: wrk, a browser, Python
 #   scripts/setup.sh rdma-lab   what test-rdma's virtual machines are made of: qemu, Debian's kernel
 #
 # Swift and git are expected to be there. Several arguments may be given.
@@ -166,6 +167,13 @@ want_rdma_lab() {
     want ibverbs-providers
 }
 
+want_server() {
+    want make
+    want python3
+    want wrk
+    want chromium
+}
+
 # Runs apt-get as root.
 apt() {
     local prefix=()
@@ -265,12 +273,12 @@ if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
         build | kernels | nvidia | emulator | lint | models | instructions | peers | launchers | docs | \
-            package | rdma-lab | browser)
+            package | server | rdma-lab | browser)
             "want_${part//-/_}"
             ;;
         *)
             fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, models," \
-                "instructions, peers, launchers, docs, package, rdma-lab and browser"
+                "instructions, peers, launchers, docs, package, server, rdma-lab and browser"
             ;;
     esac
 done

@@ -1,0 +1,73 @@
+import ArgumentParser
+import Foundation
+import Hummingbird
+import HummingbirdCore
+import Logging
+import MoEServing
+import ServiceLifecycle
+
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Answer POST /v1/completions; a page to type into is at /.")
+
+    @OptionGroup var options: ModelOptions
+
+    @Option(help: "The address to listen on; this machine only, unless another is given.")
+    var host = "127.0.0.1"
+
+    @Option(help: "The port to listen on, 0 to 65535; 0: any, which is printed.")
+    var port = 8080
+
+    @Option(help: "Requests that may wait for a place, 1 or more; others are answered 429.")
+    var queue = 64
+
+    func validate() throws {
+        guard (0...65535).contains(port) else {
+            throw ValidationError("--port is \(port); legal are 0 to 65535")
+        }
+        guard queue >= 1 else { throw ValidationError("--queue is \(queue); legal is 1 or more") }
+    }
+
+    func run() async throws {
+        let logger = ModelOptions.logger
+        var engineOptions = options.engine()
+        engineOptions.queue = queue
+        let engine = try await Engine.start(model: options.model, engineOptions, logger: logger)
+        guard engine.serves else {
+            // Rank 0 says when it is over, also where a launcher tells all processes at once.
+            signal(SIGTERM, SIG_IGN)
+            signal(SIGINT, SIG_IGN)
+            return try await engine.run()
+        }
+        let model = URL(fileURLWithPath: options.model).deletingPathExtension().lastPathComponent
+        let clients = Clients()
+        let router = Routes.make(
+            engine, model: model, metrics: ServerMetrics(), clients: clients)
+        let app = Application(
+            router: router,
+            server: .http1(
+                configuration: .init(
+                    additionalChannelHandlers: [clients.makeHandler()], idleTimeout: .seconds(60))),
+            configuration: ApplicationConfiguration(
+                address: .hostname(host, port: port),
+                availableConnectionsDelegate: MaximumAvailableConnections(1024)),
+            onServerRunning: { channel in
+                let port = channel.localAddress?.port ?? 0
+                print("moe-server: http://\(host):\(port) (\(engine.worldSize) ranks)")
+                // A pipe that somebody waits on has it at once.
+                fflush(nil)
+            }, logger: logger)
+        // What runs when a signal comes is finished; not longer than this.
+        var group = ServiceGroupConfiguration(
+            services: [app], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        group.maximumGracefulShutdownDuration = Duration.seconds(20)
+        let result: Result<Void, any Error>
+        do {
+            result = .success(try await ServiceGroup(configuration: group).run())
+        } catch {
+            result = .failure(error)
+        }
+        await engine.stop()
+        try result.get()
+    }
+}

@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Checks the server over HTTP, as its clients see it; run by check.sh."""
+
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+import browser
+from server import EXAMPLE, Server, wait_until
+
+# Of the model this is known: it has read the licence.
+PROMPT = "This program is free software"
+
+
+class Answers(unittest.TestCase):
+    """One server for all that leaves it as it was."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.kill()
+
+    def tearDown(self):
+        # Whatever it was asked: it goes on.
+        status, health = self.server.request("GET", "/health")
+        self.assertEqual((status, health["status"]), (200, "ok"))
+        wait_until(lambda: self.server.metric("moe_requests_running") == 0, "an empty batch")
+
+    def test_a_completion_has_the_form_of_openai(self):
+        status, answer = self.server.complete(prompt=PROMPT, max_tokens=12, temperature=0)
+        self.assertEqual(status, 200)
+        self.assertEqual(answer["object"], "text_completion")
+        self.assertEqual(answer["choices"][0]["finish_reason"], "length")
+        self.assertEqual(
+            answer["usage"],
+            {"prompt_tokens": len(PROMPT), "completion_tokens": 12, "total_tokens": len(PROMPT) + 12})
+        self.assertEqual(len(answer["choices"][0]["text"]), 12)
+
+    def test_a_stream_has_the_same_text_in_pieces(self):
+        fields = {"prompt": PROMPT, "max_tokens": 80, "temperature": 0.8, "seed": 5}
+        _, whole = self.server.complete(**fields)
+        events = list(self.server.stream(**fields))
+        self.assertIsNone(events[-1])
+        choices = [event["choices"][0] for event in events[:-1]]
+        self.assertEqual("".join(c["text"] for c in choices), whole["choices"][0]["text"])
+        self.assertEqual(
+            [c["finish_reason"] for c in choices],
+            [None] * (len(choices) - 1) + [whole["choices"][0]["finish_reason"]])
+        self.assertGreater(len(choices), 20)
+
+    def test_a_seed_gives_the_same_text_again_and_another_one_another(self):
+        def text(seed):
+            _, answer = self.server.complete(prompt="The", max_tokens=60, temperature=1, seed=seed)
+            return answer["choices"][0]["text"]
+        self.assertEqual(text(1), text(1))
+        self.assertNotEqual(text(1), text(2))
+
+    def test_a_stop_sequence_ends_the_text_before_itself(self):
+        fields = {"prompt": PROMPT, "max_tokens": 120, "temperature": 0}
+        _, whole = self.server.complete(**fields)
+        text = whole["choices"][0]["text"]
+        stop = text[20:25]
+        for asked in [stop, ["\x01\x02", stop]]:
+            _, cut = self.server.complete(**fields, stop=asked)
+            self.assertEqual(cut["choices"][0]["text"], text[: text.index(stop)])
+            self.assertEqual(cut["choices"][0]["finish_reason"], "stop")
+            pieces = list(self.server.stream(**fields, stop=asked))
+            streamed = "".join(p["choices"][0]["text"] for p in pieces[:-1])
+            self.assertEqual(streamed, text[: text.index(stop)])
+
+    def test_malformed_requests_are_400_with_a_reason(self):
+        for body, word in [
+            ("", "JSON"), ("{", "JSON"), ("[]", "JSON"), ("\xff\xfe", "JSON"), ("[" * 5000, "JSON"),
+            ({}, "prompt"), ({"prompt": 5}, "prompt"), ({"prompt": ["a", "b"]}, "prompt"),
+            ({"prompt": "a\x00b"}, "NUL"), ({"prompt": "x" * 512}, "context"),
+            ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
+            ({"prompt": "x", "max_tokens": 512}, "511"),
+            ({"prompt": "x", "max_tokens": 1.5}, "max_tokens"),
+            ({"prompt": "x", "max_tokens": 1e300}, "max_tokens"),
+            ({"prompt": "x", "max_tokens": "9"}, "max_tokens"),
+            ({"prompt": "x", "temperature": -1}, "temperature"),
+            ({"prompt": "x", "temperature": "hot"}, "temperature"),
+            ({"prompt": "x", "seed": 0.5}, "seed"), ({"prompt": "x", "stream": "yes"}, "stream"),
+            ({"prompt": "x", "stop": 1}, "stop"), ({"prompt": "x", "stop": [""]}, "stop"),
+            ({"prompt": "x", "stop": ["a"] * 5}, "stop"), ({"prompt": "x", "n": 2}, "n is"),
+            ({"prompt": "x", "logprobs": 3}, "logprobs"),
+        ]:
+            with self.subTest(body=str(body)[:40]):
+                if isinstance(body, str):
+                    body = body.encode("latin-1")
+                status, answer = self.server.request("POST", "/v1/completions", body)
+                self.assertEqual(status, 400)
+                self.assertEqual(answer["error"]["type"], "invalid_request_error")
+                self.assertIn(word, answer["error"]["message"])
+
+    def test_what_is_not_there_is_404_and_says_what_is(self):
+        for method, path, body in [
+            ("GET", "/nothing", None), ("DELETE", "/v1/completions", None),
+            ("POST", "/v1/completions", {"prompt": "x", "model": "gpt-4"}),
+        ]:
+            status, answer = self.server.request(method, path, body)
+            self.assertEqual(status, 404)
+            self.assertIn("legal", answer["error"]["message"])
+
+    def test_oversized_bodies_are_413_announced_or_not(self):
+        long = b"x" * 70_000
+        status, answer = self.server.request("POST", "/v1/completions", long)
+        self.assertEqual(status, 413)
+        self.assertIn("65536", answer["error"]["message"])
+        # http.client sends an iterator in chunks.
+        status, _ = self.server.request("POST", "/v1/completions", iter([long]))
+        self.assertEqual(status, 413)
+
+    def test_chunks_that_are_none_are_400(self):
+        status, answer = self.server.request(
+            "POST", "/v1/completions", iter([b"xyz"]), {"transfer-encoding": "chunked"})
+        self.assertEqual(status, 400)
+        self.assertIn("body", answer["error"]["message"])
+
+    def test_bytes_that_are_no_http_do_no_harm(self):
+        for bytes in [b"\x00" * 100, b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n", b"A" * 100_000]:
+            with socket.create_connection(("127.0.0.1", self.server.port), 5) as raw:
+                try:
+                    raw.sendall(bytes)
+                    raw.shutdown(socket.SHUT_WR)
+                    while raw.recv(4096):
+                        pass
+                except (ConnectionError, TimeoutError):
+                    pass
+
+    def test_a_client_that_goes_away_frees_its_place(self):
+        for streams in [True, False]:
+            fields = {"prompt": "x", "max_tokens": 510, "temperature": 1, "stream": streams}
+            body = json.dumps(fields).encode()
+            made = self.server.metric("moe_tokens_total")
+            with socket.create_connection(("127.0.0.1", self.server.port)) as raw:
+                raw.sendall(
+                    b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s"
+                    % (len(body), body))
+                wait_until(lambda: self.server.metric("moe_tokens_total") > made, "a first token")
+            wait_until(lambda: self.server.metric("moe_requests_running") == 0, "a free place", 2)
+
+    def test_models_and_metrics_are_listed(self):
+        _, models = self.server.request("GET", "/v1/models")
+        self.assertEqual([model["id"] for model in models["data"]], ["model"])
+        _, text = self.server.request("GET", "/metrics")
+        for line in text.splitlines():
+            self.assertRegex(line, r'^(# (HELP|TYPE) moe_\w+ .+|moe_\w+(\{[^}]*\})? [-+.e\d]+)$')
+        self.assertEqual(self.server.metric("moe_active_ranks"), 4)
+
+    def test_the_page_completes_in_a_browser(self):
+        if not browser.find():
+            self.skipTest("chromium is not installed")
+        _, answer = self.server.complete(prompt=PROMPT, max_tokens=300, temperature=0)
+        with browser.Page(f"http://127.0.0.1:{self.server.port}/") as page:
+            def shows(script, what):
+                wait_until(lambda: page.evaluate(script), what)
+            shows("document.getElementById('state')?.textContent == 'ok: 4 of 4 ranks'", "its health")
+            page.evaluate("document.getElementById('prompt').select()")
+            page.call("Input.insertText", text=PROMPT)
+            page.evaluate("document.getElementById('tokens').value = 300")
+            page.evaluate("document.getElementById('go').click()")
+            shows("document.body.dataset.state == 'done'", "the text")
+            shown = page.evaluate("document.getElementById('text').textContent")
+            self.assertEqual(shown, PROMPT + answer["choices"][0]["text"])
+            if shot := os.environ.get("SCREENSHOT"):
+                page.screenshot(shot)
+            # What the server refuses is said on the page.
+            page.evaluate("document.getElementById('tokens').value = 9999")
+            page.evaluate("document.getElementById('form').noValidate = true")
+            page.evaluate("document.getElementById('go').click()")
+            shows("document.getElementById('speed').textContent.includes('max_tokens')", "a reason")
+
+
+class Load(unittest.TestCase):
+    def test_a_load_of_wrk_is_answered_without_an_error(self):
+        if not shutil.which("wrk"):
+            self.skipTest("wrk is not installed")
+        with Server() as server:
+            script = EXAMPLE / "Tests/Server/load.lua"
+            url = f"http://127.0.0.1:{server.port}/v1/completions"
+            output = subprocess.run(
+                ["wrk", "-t1", "-c24", "-d4s", "--timeout", "20s", "--latency", "-s", script, url],
+                capture_output=True, text=True, timeout=60, check=True).stdout
+            print(output)
+            self.assertNotIn("wrong answer", output)
+            self.assertNotIn("Non-2xx", output)
+            self.assertNotIn("Socket errors", output)
+            self.assertGreater(int(re.search(r"(\d+) requests in", output)[1]), 20)
+
+    def test_an_overload_is_429_and_the_rest_is_answered(self):
+        with Server("--batch", "2", "--queue", "4", ranks=2) as server:
+            ask = lambda _: server.complete(prompt="x", max_tokens=100, temperature=0)
+            with concurrent.futures.ThreadPoolExecutor(40) as pool:
+                answers = list(pool.map(ask, range(40)))
+            statuses = [status for status, _ in answers]
+            self.assertEqual(set(statuses), {200, 429})
+            for status, answer in answers:
+                if status == 429:
+                    self.assertEqual(answer["error"]["type"], "rate_limit_exceeded")
+            texts = {a["choices"][0]["text"] for status, a in answers if status == 200}
+            self.assertEqual(len(texts), 1)
+
+
+class Processes(unittest.TestCase):
+    """Ranks that are processes."""
+
+    def test_ranks_of_their_own_say_the_same_and_stop_cleanly(self):
+        fields = {"prompt": PROMPT, "max_tokens": 60, "temperature": 0.5, "seed": 3}
+        with Server(ranks=1) as threads, Server(ranks=3, launched=True) as processes:
+            self.assertEqual(threads.complete(**fields)[1]["choices"],
+                             processes.complete(**fields)[1]["choices"])
+            self.assertEqual(processes.terminate(), [0, 0, 0])
+            self.assertEqual(threads.terminate(), [0])
+
+    def test_a_request_that_runs_is_finished_before_a_clean_stop(self):
+        with Server(ranks=2) as server:
+            stream = server.stream(prompt="x", max_tokens=300, temperature=0)
+            next(stream)
+            self.assertEqual(server.terminate(), [0])
+            self.assertIsNone(list(stream)[-1])
+
+    def test_a_rank_that_is_killed_costs_what_was_under_way_and_its_experts(self):
+        with Server(ranks=4, launched=True) as server:
+            ask = lambda number: server.complete(
+                prompt=PROMPT, max_tokens=300, temperature=1, seed=number)
+            with concurrent.futures.ThreadPoolExecutor(16) as pool:
+                running = [pool.submit(ask, number) for number in range(16)]
+                wait_until(lambda: server.metric("moe_tokens_total") > 100, "a load")
+                server.processes[2].kill()
+                killed = time.monotonic()
+                answers = [request.result(30) for request in running]
+            print(f"all 16 clients had an answer {time.monotonic() - killed:.2f} s after the kill")
+            # No client hangs, and none gets a text that is not whole for one that is.
+            for status, answer in answers:
+                self.assertIn(status, [200, 503])
+                if status == 503:
+                    self.assertIn("rank", answer["error"]["message"])
+            self.assertIn(503, [status for status, _ in answers])
+            wait_until(
+                lambda: server.request("GET", "/health")[1]["status"] == "degraded", "its going on")
+            print(f"and the others went on {time.monotonic() - killed:.2f} s after it")
+            _, health = server.request("GET", "/health")
+            self.assertEqual(health["active_ranks"], [0, 1, 3])
+            self.assertEqual(health["missing_experts"], [4, 5])
+            self.assertEqual(server.metric("moe_rank_failures_total"), 1)
+            status, answer = server.complete(prompt=PROMPT, max_tokens=40, temperature=0)
+            self.assertEqual(status, 200)
+            self.assertIn(answer["choices"][0]["finish_reason"], ["stop", "length"])
+            # A stream that the second loss cuts ends with an error in words.
+            stream = server.stream(prompt=PROMPT, max_tokens=480, temperature=1)
+            next(stream)
+            server.processes[3].kill()
+            rest = list(stream)
+            self.assertIn("rank", rest[-2]["error"]["message"])
+            self.assertIsNone(rest[-1])
+            wait_until(lambda: server.request("GET", "/health")[0] == 200, "its going on again")
+            self.assertEqual(server.complete(prompt="x", max_tokens=4)[0], 200)
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main(verbosity=2))
