@@ -171,7 +171,7 @@ want_server() {
     want make
     want python3
     want wrk
-    want chromium
+    want_browser
 }
 
 # Runs apt-get as root.
