@@ -1,5 +1,6 @@
 import CRoofline
 import FoundationEssentials
+import Glibc
 import MoriDevice
 import MoriEP
 import MoriOracle
@@ -229,7 +230,8 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
         let iterations = settings.shape.iterations
         // Of the first way only: its rounds are alike, and the file stays small.
         let isTraced = settings.trace != nil && mode.input == settings.combineInputs[0]
-        var costs: [Double] = []
+        /// Of pairs whose untraced round came first, and of the others.
+        var costs: [[Double]] = [[], []]
         if isTraced {
             try op.startTrace(on: stream)
             try await stream.completion()
@@ -244,7 +246,8 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
             samples.combine.phase.append(phases.1)
             let after = isTraced && before == nil ? try await untraced(mode, marks) : nil
             if let other = before ?? after {
-                costs.append(Double(phases.0.nanoseconds + phases.1.nanoseconds) / Double(other))
+                costs[before == nil ? 1 : 0].append(
+                    Double(phases.0.nanoseconds + phases.1.nanoseconds) / Double(other))
             }
             guard let rooflines else { continue }
             for loop in rooflines.loops {
@@ -258,7 +261,9 @@ struct RankRun<Element: BenchElement, Combined: BenchElement> {
             try op.stopTrace(on: stream)
             try await stream.completion()
             try await world.exportTrace(to: path)
-            samples.traceCost = costs.sorted()[costs.count / 2]
+            // The first of a pair finds other things in the caches than the second: both orders count alike.
+            let medians = costs.filter { !$0.isEmpty }.map { $0.sorted()[$0.count / 2] }
+            samples.traceCost = exp(medians.map { log($0) }.reduce(0, +) / Double(medians.count))
         }
         return samples
     }
