@@ -20,6 +20,9 @@ mapfile -t files < <(find Kernels Sources Benchmarks Tests/Emulator Tests/Packag
     \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \) | sort)
 "$clang_format" --dry-run -Werror "${files[@]}" || failed=1
 
+# The emulator's mutants are patches of the kernels' sources; they are made only where it is.
+python3 Tests/Emulator/mutants.py check Kernels || failed=1
+
 # 3. Arrows point down only: who may import the C modules.
 # Files below the given folders that import a module.
 importers() {

@@ -99,6 +99,7 @@ want_emulator() {
 
 want_lint() {
     want make
+    want python3
     want clang-format-19
 }
 

@@ -2,6 +2,7 @@
 """Kernels with one mistake each, which the emulator's tests have to find.
 
     mutants.py list                     their names
+    mutants.py check SOURCES            whether each mistake finds its text in the sources
     mutants.py make NAME SOURCES OUT    copies the kernels' sources, and makes the mistake
 
 A mistake replaces one piece of text, which must be there exactly once.
@@ -14,12 +15,12 @@ import sys
 PUBLISH = """        machine::releaseSystem();
         sync();
 """
-LAST = "        if (before + 1 != static_cast<uint32_t>(parts)) return false;\n"
+LAST = "        if (count != static_cast<uint32_t>(parts)) return false;\n"
 BEFORE_RESERVING = """    countRows(warp, source.reread(), range, block.warps(), shared);
     block.sync();
 """
 COMBINE_WAIT = """        // Pairs with signalRanks in every rank's combineSend.
-        const bool came = awaitRanks(warp,
+        const bool came = awaitSignals(
 """
 
 MUTANTS = {
@@ -36,8 +37,8 @@ MUTANTS = {
         BEFORE_RESERVING.replace("    block.sync();\n", "")),
     "first-block-signals": (
         "Shmem/Rows.h", LAST,
-        """        if (before != 0) {
-            if (before + 1 == static_cast<uint32_t>(parts)) *finished = 0;
+        """        if (count != 1) {
+            if (count == static_cast<uint32_t>(parts)) *finished = 0;
             return false;
         }
         if (parts > 1) return true;
@@ -47,20 +48,28 @@ MUTANTS = {
 }
 
 
-def make(name, sources, out):
+def mistaken(name, sources):
+    """The file of a mistake, and its text with the mistake."""
     path, before, after = MUTANTS[name]
-    shutil.copytree(sources, out)
-    file = pathlib.Path(out) / path
-    text = file.read_text()
+    text = (pathlib.Path(sources) / path).read_text()
     if text.count(before) != 1:
         sys.exit(f"mutants: {path} has the text of {name} {text.count(before)} times, not once")
-    file.write_text(text.replace(before, after))
+    return path, text.replace(before, after)
+
+
+def make(name, sources, out):
+    path, text = mistaken(name, sources)
+    shutil.copytree(sources, out)
+    (pathlib.Path(out) / path).write_text(text)
 
 
 def main():
     match sys.argv[1:]:
         case ["list"]:
             print("\n".join(MUTANTS))
+        case ["check", sources]:
+            for name in MUTANTS:
+                mistaken(name, sources)
         case ["make", name, sources, out] if name in MUTANTS:
             make(name, sources, out)
         case _:
