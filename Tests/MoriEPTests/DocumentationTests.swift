@@ -72,7 +72,9 @@ import Testing
     /// Names that snippets may use without saying where they come from.
     private static let context = """
         import CDLPack
+        import CoreMetrics
         import MoriEP
+        func PrometheusMetricsFactory() -> any MetricsFactory { made() }
         func made<Value: ~Copyable>() -> Value { fatalError() }
         var world: SymmetricMemory { made() }
         var config: EPDispatchCombineConfig { made() }
