@@ -33,6 +33,11 @@ extension moriep_failure {
                 && cause == MORIEP_FAILURE_TIMED_OUT.rawValue
     }
 
+    /// Whether some rank's host ended the round: it said why to the other hosts.
+    package var wasEndedByHost: Bool {
+        reason == MORIEP_FAILURE_ABORTED.rawValue && cause == MORIEP_FAILURE_ABORTED.rawValue
+    }
+
     /// The ranks whose words had not come.
     package var waitsFor: [Int] {
         let words = [waits_for.0, waits_for.1, waits_for.2, waits_for.3]

@@ -282,8 +282,15 @@ extension EPDispatchCombineOp: DeviceStream.FaultSource {
     /// Finds out who failed, where all that is known is who was waited for (P16).
     package func settleFault() async {
         let kernels = kernels
-        guard kernels.failureRecord?.isUndecided == true else { return }
-        await world.findCulprit(in: kernels.generation)
+        guard let record = kernels.failureRecord else { return }
+        if record.isUndecided { return await world.findCulprit(in: kernels.generation) }
+        // Some rank's host ended the round. Its words come over the bootstrap, and a peer's kernel that
+        // its abort word has reached may be faster.
+        guard record.wasEndedByHost else { return }
+        let end = ContinuousClock.now + .milliseconds(50)
+        while world.fault == nil, ContinuousClock.now < end {
+            try? await Task.sleep(for: .milliseconds(1))
+        }
     }
 
     package var isFaultSettled: Bool {

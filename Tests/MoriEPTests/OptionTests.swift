@@ -39,6 +39,7 @@ import Testing
     /// What else a command needs, so that it is the option that is refused.
     private static let needed = [
         "launch": ["-n", "2", "--", "true"], "tune": ["--output", "/tmp/rules.json"],
+        "trace": ["/tmp/trace.json"],
     ]
 
     private func options(_ program: String) async throws -> [(command: [String], option: String)] {
