@@ -39,7 +39,7 @@ for path in "$prefix" "$libdir"; do
 done
 
 interface="$(sed -n 's/^#define MORIEP_API_VERSION \([0-9]*\)u$/\1/p' Sources/CHIP/moriep.h)"
-headers=(moriep.h moriep_operator.h)
+headers=(moriep.h moriep_operator.h moriep_trace.h)
 bin="$destination$prefix/bin"
 lib="$destination$libdir"
 include="$destination$prefix/include/moriep"

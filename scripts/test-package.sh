@@ -144,7 +144,8 @@ make --no-print-directory uninstall PREFIX="$prefix"
 make --no-print-directory install PREFIX=/usr LIBDIR=/usr/lib/moriep DESTDIR="$work/stage" \
     PROGRAM="$built" 2>"$work/stage.log"
 for file in usr/bin/mori-ep usr/lib/moriep/libmoriep_host.so usr/lib/moriep/pkgconfig/moriep.pc \
-    usr/include/moriep/moriep.h usr/include/moriep/moriep_operator.h; do
+    usr/include/moriep/moriep.h usr/include/moriep/moriep_operator.h \
+    usr/include/moriep/moriep_trace.h; do
     [[ -e "$work/stage/$file" ]] || fail "there is no DESTDIR/$file"
 done
 if grep -q "$work" "$work/stage/usr/lib/moriep/pkgconfig/moriep.pc"; then
