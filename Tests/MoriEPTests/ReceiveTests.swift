@@ -145,7 +145,8 @@ extension WorldTests {
                     inputs.tokens, indices: inputs.indices, on: stream)
                 let output = try DeviceTensor(
                     shape: [14, 16], elementType: .bfloat16, on: world.device)
-                _ = try op.combine(output, of: received, on: stream)
+                // Refused where the dispatch has failed by now; the stream says what it failed with.
+                _ = try? op.combine(output, of: received, on: stream)
                 try await stream.completion()
             }
             for (rank, result) in results.enumerated() {
