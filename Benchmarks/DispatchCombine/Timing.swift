@@ -101,10 +101,3 @@ extension SymmetricMemory {
         return isOneMachine ? (times.max() ?? now) + 3_000_000 : now
     }
 }
-
-extension Duration {
-    /// Whole nanoseconds.
-    var nanoseconds: Int64 {
-        components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000
-    }
-}

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define MORIEP_API_VERSION 1u
+#define MORIEP_API_VERSION 2u
 /// Bytes of an exported memory handle (HIP's and CUDA's own take 64 of them).
 #define MORIEP_MEMORY_HANDLE_BYTES 128
 

@@ -111,7 +111,7 @@ public final class DeviceStream: Sendable {
         do {
             try await completion()
         } catch {
-            _ = await isDone(before: .now + Self.longestWork)
+            _ = try? await isDone(before: .now + Self.longestWork)
             throw error
         }
         try enqueued.get()
@@ -277,12 +277,20 @@ public final class DeviceStream: Sendable {
 
     /// Waits until everything enqueued so far is done, as far as a query can tell; false: it was not
     /// before the deadline.
-    package func isDone(before deadline: ContinuousClock.Instant) async -> Bool {
-        while !isIdle {
+    ///
+    /// - Throws: what the query says of a device that is lost: nothing goes on there.
+    package func isDone(
+        before deadline: ContinuousClock.Instant
+    ) async throws(MoriError) -> Bool {
+        while true {
+            let status = unsafe device.library.table.pointee.stream_query(handle)
+            if status != MORIEP_NOT_READY {
+                try device.library.check(status, "stream_query")
+                return true
+            }
             guard ContinuousClock.now < deadline else { return false }
             try? await Task.sleep(for: .milliseconds(1))
         }
-        return true
     }
 
     /// While a capture is active: keeps an object alive as long as the graph, and says so.
@@ -311,22 +319,17 @@ public final class DeviceStream: Sendable {
     /// Keeps an object alive until everything enqueued so far is done.
     package func retain(_ object: any AnyObject & Sendable) {
         if keepWithCapture(object) { return }
-        let box = unsafe Unmanaged.passRetained(Keeper(object))
-        let status = unsafe device.library.table.pointee.stream_callback(
-            handle,
-            { context in
-                guard let context = unsafe context else { return }
-                let keeper = unsafe Unmanaged<Keeper>.fromOpaque(context).takeRetainedValue()
-                // Not here: GPU runtimes forbid calls, such as freeing, from their callbacks.
-                Task.detached { keeper.release() }
-            }, box.toOpaque())
-        guard status != MORIEP_SUCCESS else { return }
-        unsafe box.release()
-        // No memory for a callback: the stream is asked instead, until its work is done or its
-        // device is surely lost.
-        Task.detached {
-            _ = await self.isDone(before: .now + Self.longestWork)
-            withExtendedLifetime(object) {}
+        let keeper = Keeper(object)
+        do {
+            // Not on the runtime's thread: GPU runtimes forbid calls, such as freeing, there.
+            try notify { Task.detached { keeper.release() } }
+        } catch {
+            // No memory for a callback: the stream is asked instead, until its work is done or its
+            // device is lost.
+            Task.detached {
+                _ = try? await self.isDone(before: .now + Self.longestWork)
+                keeper.release()
+            }
         }
     }
 }

@@ -88,16 +88,13 @@ package final class KernelLibrary: Sendable {
     ) throws(MoriError) -> KernelLibrary {
         var tried: [String] = []
         for path in paths {
-            guard let handle = unsafe dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
-                tried.append("\(path) (\(loaderMessage()))")
+            let getAPI: GetAPI
+            do {
+                unsafe getAPI = try entryPoint(of: path)
+            } catch {
+                tried.append("\(path) (\(error.reason))")
                 continue
             }
-            guard let symbol = unsafe dlsym(handle, symbolName) else {
-                tried.append("\(path) (\(withoutSymbol))")
-                continue
-            }
-            typealias GetAPI = @convention(c) (UInt32) -> UnsafePointer<moriep_device_api>?
-            let getAPI = unsafe unsafeBitCast(symbol, to: GetAPI.self)
             guard let table = unsafe getAPI(UInt32(MORIEP_API_VERSION)) else {
                 let other = (0...UInt32(64)).first { unsafe getAPI($0) != nil }
                 throw MoriError(
@@ -115,8 +112,27 @@ package final class KernelLibrary: Sendable {
                 + " Build it with `make \(target(kind))`, or name it in MORI_EP_LIBRARY")
     }
 
-    private static let symbolName = "moriep_get_api"
-    private static let withoutSymbol = "no moriep_get_api in it"
+    private typealias GetAPI = @convention(c) (UInt32) -> UnsafePointer<moriep_device_api>?
+
+    /// Why a path is no library of kernels.
+    private struct Missing: Error {
+        let reason: String
+    }
+
+    /// What a library of kernels exports.
+    private static func entryPoint(of path: String) throws(Missing) -> GetAPI {
+        guard let handle = unsafe dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
+            // The loader says the path first, which whoever reports this does too.
+            let words = loaderMessage()
+            let named = "\(path): "
+            throw Missing(
+                reason: words.hasPrefix(named) ? String(words.dropFirst(named.count)) : words)
+        }
+        guard let symbol = unsafe dlsym(handle, "moriep_get_api") else {
+            throw Missing(reason: "no moriep_get_api in it")
+        }
+        return unsafe unsafeBitCast(symbol, to: GetAPI.self)
+    }
 
     /// The places where the library of a kind is looked for, and of each why it is not taken.
     ///
@@ -127,20 +143,13 @@ package final class KernelLibrary: Sendable {
         for path in candidates(
             kind, environment: ProcessVariables.all, executable: ProcessVariables.executable)
         {
-            guard let handle = unsafe dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
-                // The loader says the path first, which is there already.
-                let words = loaderMessage()
-                let named = "\(path): "
-                tried.append(
-                    (path, words.hasPrefix(named) ? String(words.dropFirst(named.count)) : words))
-                continue
+            do {
+                _ = unsafe try entryPoint(of: path)
+                tried.append((path, nil))
+                break
+            } catch {
+                tried.append((path, error.reason))
             }
-            guard unsafe dlsym(handle, symbolName) != nil else {
-                tried.append((path, withoutSymbol))
-                continue
-            }
-            tried.append((path, nil))
-            break
         }
         return tried
     }

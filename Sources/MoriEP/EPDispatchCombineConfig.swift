@@ -188,4 +188,7 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
     public func totalExpertCount(worldSize: Int) -> Int {
         expertCount ?? expertRanks?.count ?? worldSize * expertsPerRank
     }
+
+    /// The rank that hosts an expert.
+    func rank(ofExpert expert: Int) -> Int { expertRanks?[expert] ?? expert / expertsPerRank }
 }

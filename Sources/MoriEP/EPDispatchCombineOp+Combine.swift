@@ -60,7 +60,7 @@ extension EPDispatchCombineOp {
         input: CombineInput?, half: OperatorKernels.Half, launch: LaunchConfiguration?,
         timeout: Duration?, on stream: DeviceStream
     ) throws(MoriError) -> CombineCall {
-        let traced = try checkUsable()?.call(half == .send ? "combineSend" : "combine")
+        let traced = try beginCall(half == .send ? "combineSend" : "combine")
         try check(received)
         let slot = received.lease.slot
         let input = input ?? config.combineInput

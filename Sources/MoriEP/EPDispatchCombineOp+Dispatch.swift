@@ -70,7 +70,7 @@ extension EPDispatchCombineOp {
         _ input: OperatorKernels.DispatchInput, half: OperatorKernels.Half,
         launch: LaunchConfiguration?, timeout: Duration?, on stream: DeviceStream
     ) throws(MoriError) -> (slot: Int, round: DispatchRound) {
-        let traced = try checkUsable()?.call(half == .send ? "dispatchSend" : "dispatch")
+        let traced = try beginCall(half == .send ? "dispatchSend" : "dispatch")
         try check(timeout: timeout)
         let round = try validateDispatch(input)
         let slot = try takeSlot()

@@ -12,7 +12,7 @@ extension EPDispatchCombineOp: Recoverable {
         if let stream {
             // Every wait ends by itself, but what the caller enqueued beside may take its time. Its own
             // failure is known: here only its end matters.
-            guard await stream.isDone(before: deadline) else {
+            guard try await stream.isDone(before: deadline) else {
                 throw MoriError(
                     .timedOut,
                     "rank \(world.rank) cannot recover: what it enqueued on its own stream did not end"

@@ -46,7 +46,7 @@ extension EPDispatchCombineOp {
         _ pending: consuming PendingDispatch, launch: LaunchConfiguration? = nil,
         timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> DispatchOutput {
-        let traced = try checkUsable()?.call("dispatchReceive")
+        let traced = try beginCall("dispatchReceive")
         let lease = pending.lease
         try check(lease)
         try check(timeout: timeout)
@@ -108,7 +108,7 @@ extension EPDispatchCombineOp {
         _ pending: consuming PendingCombine, launch: LaunchConfiguration? = nil,
         timeout: Duration? = nil, on stream: DeviceStream
     ) throws(MoriError) -> CombineOutput {
-        let traced = try checkUsable()?.call("combineReceive")
+        let traced = try beginCall("combineReceive")
         let lease = pending.lease
         try check(lease)
         try check(timeout: timeout)

@@ -303,10 +303,17 @@ extension EPDispatchCombineOp: DeviceStream.FaultSource {
     }
 
     /// Throws when no round can begin or end any more.
+    func checkUsable() throws(MoriError) { _ = try activeTrace() }
+
+    /// A call of the host begins; throws when no round can begin or end any more.
     ///
-    /// - Returns: What records this call; nil: nothing does.
-    @discardableResult
-    func checkUsable() throws(MoriError) -> OperatorTrace? {
+    /// - Returns: The record of the call; nil: nothing records.
+    func beginCall(_ name: StaticString) throws(MoriError) -> OperatorTrace.HostCall? {
+        try activeTrace()?.call(name)
+    }
+
+    /// What records this operator, nil: nothing does; throws when no round can begin or end any more.
+    func activeTrace() throws(MoriError) -> OperatorTrace? {
         // One value of a type of its own: a tuple's would be looked up at run time.
         let standing = state.withLock { $0.standing }
         guard !standing.isClosed else {

@@ -203,7 +203,7 @@ extension EPDispatchCombineOp {
         _ expertOutput: DeviceTensor, of received: borrowing DispatchOutput,
         layout: StandardMoELayout, on stream: DeviceStream
     ) throws(MoriError) -> DeviceTensor {
-        let trace = try checkUsable()
+        let trace = try activeTrace()
         try check(received)
         try check("expertOutput", expertOutput)
         let expected = [config.expertsPerRank, layout.capacity]
@@ -245,7 +245,7 @@ extension EPDispatchCombineOp {
     public func localExpertCount(
         of received: borrowing DispatchOutput, on stream: DeviceStream
     ) throws(MoriError) -> DeviceTensor {
-        let trace = try checkUsable()
+        let trace = try activeTrace()
         try check(received)
         let counts = try DeviceTensor(
             shape: [config.expertsPerRank], elementType: .int32, on: world.device)
@@ -262,7 +262,7 @@ extension EPDispatchCombineOp {
         _ received: borrowing DispatchOutput, into layout: StandardMoELayout,
         on stream: DeviceStream
     ) throws(MoriError) {
-        let trace = try checkUsable()
+        let trace = try activeTrace()
         try check(received)
         let round = received.lease.round
         try order(stream)

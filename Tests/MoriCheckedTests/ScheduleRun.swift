@@ -1,4 +1,5 @@
 #if Checked
+import MoriDevice
 import MoriEP
 import MoriHostKernels
 import MoriOracle
@@ -71,9 +72,7 @@ extension Schedule {
     }
 
     private func begin() {
-        let (seconds, attoseconds) = warpPause.components
-        moriep_pause_warps(
-            warpSeed, UInt64(seconds * 1_000_000_000 + attoseconds / 1_000_000_000))
+        moriep_pause_warps(warpSeed, UInt64(warpPause.nanoseconds))
         moriep_fail_allocation(failingAllocation)
         moriep_stream_always(storesPastCaches ? 1 : 0)
         if checksRaces { moriep_check_races(1) }

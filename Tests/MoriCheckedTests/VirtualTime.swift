@@ -30,12 +30,10 @@ enum VirtualTime {
 enum StreamCall {
     /// The stream does nothing for so long.
     static func pause(_ stream: DeviceStream, for duration: Duration) throws(MoriError) {
-        let (seconds, attoseconds) = duration.components
-        let nanoseconds = Int(seconds) * 1_000_000_000 + Int(attoseconds / 1_000_000_000)
         let status = unsafe stream.device.library.table.pointee.stream_callback(
             stream.handle,
             { moriep_sleep_virtually(UInt64(UInt(bitPattern: $0))) },
-            UnsafeMutableRawPointer(bitPattern: nanoseconds))
+            UnsafeMutableRawPointer(bitPattern: Int(duration.nanoseconds)))
         try stream.device.library.check(status, "stream_callback")
     }
 

@@ -169,7 +169,7 @@ import Testing
         let count = Counter()
         try stream.synchronize { () throws(MoriError) in
             try stream.enqueue { count.value.add(1, ordering: .relaxed) }
-            while count.value.load(ordering: .relaxed) == 0 { usleep(100) }
+            wait(for: count, toReach: 1)
         }
         // And one that throws leaves its work to the stream's thread.
         #expect(throws: MoriError.self) {
@@ -178,7 +178,16 @@ import Testing
                 throw MoriError(.invalidArgument, "of the test")
             }
         }
-        while count.value.load(ordering: .relaxed) < 2 { usleep(100) }
+        wait(for: count, toReach: 2)
+        #expect(count.value.load(ordering: .relaxed) == 2)
+    }
+
+    /// Blocks, as a body that dawdles does, for 10 seconds at most.
+    private func wait(for count: Counter, toReach number: Int) {
+        let end = ContinuousClock.now + .seconds(10)
+        while count.value.load(ordering: .relaxed) < number, ContinuousClock.now < end {
+            usleep(100)
+        }
     }
 
     /// A thread that waits runs commands itself. Many threads enqueue and wait, and whoever runs a

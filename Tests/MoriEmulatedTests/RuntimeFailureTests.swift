@@ -191,6 +191,21 @@ extension EmulatedTests {
             try await Self.runRounds()
         }
 
+        /// What waits for work before its memory may go does not wait for a device that is gone.
+        @Test(.timeLimit(.minutes(1)))
+        func aStreamOfADeviceThatDisappearedIsNotAwaited() async throws {
+            emulator.reset()
+            let stream = try DeviceStream(on: try Device(.emulated))
+            emulator.fail("hipStreamQuery", with: HIPError.unknown, times: 0)
+            defer { emulator.reset() }
+            let begin = ContinuousClock.now
+            let failure = try await failure {
+                _ = try await stream.isDone(before: .now + .seconds(50))
+            }
+            #expect(failure.code == .deviceFailure)
+            #expect(ContinuousClock.now - begin < .seconds(10))
+        }
+
         // Bad input ------------------------------------------------------------------------------
 
         private func failure(_ body: () async throws -> Void) async throws -> MoriError {

@@ -230,11 +230,6 @@ extension ElementType {
 }
 
 extension Duration {
-    /// Nanoseconds, at least 1; what 64 bits cannot hold is for ever.
-    fileprivate var wholeNanoseconds: UInt64 {
-        let (seconds, attoseconds) = components
-        let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        let (nanoseconds, carry) = whole.addingReportingOverflow(attoseconds / 1_000_000_000)
-        return overflow || carry ? UInt64(Int64.max) : UInt64(max(1, nanoseconds))
-    }
+    /// Nanoseconds, at least 1: 0 means the operator's own timeout to kernels.
+    fileprivate var wholeNanoseconds: UInt64 { UInt64(max(1, nanoseconds)) }
 }

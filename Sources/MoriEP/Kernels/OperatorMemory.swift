@@ -73,7 +73,7 @@ struct OperatorMemory {
         _ config: EPDispatchCombineConfig, worldSize: Int, masked: Set<Int>
     ) -> [Int32] {
         (0..<config.totalExpertCount(worldSize: worldSize)).map { expert in
-            let rank = config.expertRanks?[expert] ?? expert / config.expertsPerRank
+            let rank = config.rank(ofExpert: expert)
             return masked.contains(rank) ? -1 : Int32(rank)
         }
     }

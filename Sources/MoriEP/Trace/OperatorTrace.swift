@@ -35,7 +35,7 @@ final class OperatorTrace: TraceSource {
         name = config.kernelType.description
         let masked = kernels.generation.maskedRanks
         expertRanks = (0..<config.totalExpertCount(worldSize: op.world.worldSize)).map { expert in
-            let rank = config.expertRanks?[expert] ?? expert / config.expertsPerRank
+            let rank = config.rank(ofExpert: expert)
             return masked.contains(rank) ? -1 : rank
         }
         self.capacity = capacity

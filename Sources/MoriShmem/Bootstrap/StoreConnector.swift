@@ -225,9 +225,7 @@ extension TimeAmount {
     /// The time of a duration; 0 for a negative one, at most a year.
     init(_ duration: Duration) {
         let inRange = min(max(duration, .zero), .seconds(365 * 24 * 3600))
-        self = .nanoseconds(
-            inRange.components.seconds * 1_000_000_000
-                + inRange.components.attoseconds / 1_000_000_000)
+        self = .nanoseconds(inRange.nanoseconds)
     }
 }
 

@@ -54,15 +54,7 @@ package struct WorldMetrics: Sendable {
     /// Counts a recovery that succeeded.
     func countRecovery(_ duration: Duration, activeRanks count: Int) {
         recoveries.increment()
-        recoveryTime.recordNanoseconds(duration.nanosecondCount)
+        recoveryTime.recordNanoseconds(duration.nanoseconds)
         note(activeRanks: count)
-    }
-}
-
-extension Duration {
-    /// Nanoseconds, as metrics have them.
-    package var nanosecondCount: Int64 {
-        let (seconds, attoseconds) = components
-        return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
     }
 }

@@ -73,7 +73,7 @@ package struct ClockAlignment: Hashable, Sendable {
             let sent = now()
             let words = [sent, former?.received ?? 0]
             let all = try await bootstrap.allGather(
-                "trace clock", words.flatMap(bytes), timeout: timeout)
+                "trace clock", words.flatMap(\.littleEndianBytes), timeout: timeout)
             let received = now()
             let times = all.map(self.words)
             guard bootstrap.members.allSatisfy({ times[$0].count == 2 }) else {
@@ -92,13 +92,9 @@ package struct ClockAlignment: Hashable, Sendable {
         return ClockAlignment(found) ?? .shared
     }
 
-    private static func bytes(_ word: UInt64) -> [UInt8] {
-        (0..<8).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
-    }
-
     private static func words(_ bytes: [UInt8]) -> [UInt64] {
         stride(from: 0, to: bytes.count - 7, by: 8).map { start in
-            (0..<8).reduce(0) { $0 | UInt64(bytes[start + $1]) << ($1 * 8) }
+            UInt64(littleEndianBytes: bytes[start..<start + 8])
         }
     }
 }

@@ -173,10 +173,3 @@ struct TuneRun {
         }
     }
 }
-
-extension Duration {
-    /// Whole nanoseconds.
-    fileprivate var nanoseconds: Int64 {
-        components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000
-    }
-}

@@ -1,3 +1,5 @@
+import MoriDevice
+
 /// What of a loopback link fails on command: the faults of one rank, by peer.
 package struct LoopbackFaults {
     /// Statuses of completions, with the numbers that verbs has for the like (ibv_wc_status).

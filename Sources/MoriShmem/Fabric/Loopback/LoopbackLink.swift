@@ -308,11 +308,3 @@ private func memory(at address: UInt) -> UnsafeMutableRawPointer {
     }
     return unsafe pointer
 }
-
-extension Duration {
-    /// Whole nanoseconds.
-    var nanoseconds: Int64 {
-        let (seconds, attoseconds) = components
-        return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
-    }
-}
