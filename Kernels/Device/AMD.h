@@ -109,9 +109,9 @@ MORI_DEVICE void storeDescriptor(uint64_t* words, const uint64_t (&values)[4], c
 /// The proxy of a GPU never sleeps for long: nobody has to wake it.
 MORI_DEVICE void ringDoorbell(uint64_t*, const WarpOnce&) {}
 
-/// Takes the place of a trace's next record.
-MORI_DEVICE uint64_t claimRecord(uint64_t* claimed) {
-    return __hip_atomic_fetch_add(claimed, uint64_t(1), __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+/// Adds to a number that nobody waits for, and tells what it was.
+MORI_DEVICE uint64_t addCount(uint64_t* count, uint64_t value) {
+    return __hip_atomic_fetch_add(count, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
 
 /// Stores a record. The host reads it after the launch has ended.

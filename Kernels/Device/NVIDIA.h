@@ -105,9 +105,9 @@ MORI_DEVICE uint64_t now() {
     return value;
 }
 
-/// Takes the place of a trace's next record.
-MORI_DEVICE uint64_t claimRecord(uint64_t* claimed) {
-    return atomicAdd(reinterpret_cast<unsigned long long*>(claimed), 1ull);
+/// Adds to a number that nobody waits for, and tells what it was.
+MORI_DEVICE uint64_t addCount(uint64_t* count, uint64_t value) {
+    return atomicAdd(reinterpret_cast<unsigned long long*>(count), value);
 }
 
 /// Stores a record. The host reads it after the launch has ended.

@@ -93,11 +93,11 @@ MORI_DEVICE int awaitChunk(Block& block,
             // The first chunk's word says how many there are; then that of the chunk itself.
             Verdict verdict;
             ChunkCount count;
-            uint64_t start = 0;
+            WaitTime time;
             for (int at = 0;; at = chunk) {
                 // Pairs with pushChunk of the section's source.
                 const uint64_t* word = chunks.own(chunks.chunkWord(epoch, section, at));
-                verdict = awaitSignal(op, word, source, expected, timeout, waking, start);
+                verdict = awaitSignal(op, word, source, expected, timeout, waking, time);
                 count = ChunkCount::of(verdict.found);
                 trace::came(op, verdict.came(), MORIEP_PHASE_DISPATCH_FORWARD, source, at);
                 if (!verdict.came() || at == chunk || chunk >= count.chunks) break;

@@ -170,6 +170,7 @@ MORI_SHARED void takeCombineInput(const moriep_shape& shape,
 /// State and counters, which begin at zero, then the tables of ranks, which hosts fill.
 MORI_SHARED void takeState(const moriep_shape& shape, moriep_layout& layout, BufferCursor& local) {
     layout.control = local.take(sizeof(moriep_control));
+    layout.peer_waits = local.take(shape.world_size, 8);
     layout.destination_counts = local.take(shape.world_size, 4);
     if (isV1(shape)) {
         layout.chunk_arrivals = local.take((shape.landing_sections + 1) * maxChunks(shape), 4);

@@ -60,21 +60,21 @@ MORI_DEVICE void pushTransfer(const Operator& caller,
     const uint32_t entries = static_cast<uint32_t>(op.shape().ring_entries);
     const uint32_t ticket = machine::addDevice(op.ringTail(ring), 1, once);
     machine::addDevice(&control->descriptors, 1, once);
-    uint64_t start = 0;
+    WaitTime time;
     // Pairs with the proxy's store of its consumed count.
     const Verdict verdict = awaitWord(op,
                                       op.ringConsumed(ring),
                                       op.rank(),
                                       timeoutOf(op, callTimeout),
                                       Waking::yes,
-                                      start,
+                                      time,
                                       [&](uint64_t word) {
                                           const uint32_t ahead = ticket - uint32_t(word >> 32);
                                           const bool hasRoom =
                                               ahead < entries || isMutant(Mutant::ringOverrun);
                                           return hasRoom ? Look::came : Look::notYet;
                                       });
-    trace::waited(op, MORIEP_PHASE_RING, start);
+    trace::waited(op, MORIEP_PHASE_RING, time.start);
     if (!verdict.came()) {
         // The entry is still the proxy's: nothing can be stored there. The ticket stays empty, the
         // proxy stops at it, and the rings begin anew with the world (P17).
@@ -96,7 +96,7 @@ MORI_DEVICE bool awaitStaging(const BlockWarp& warp, const Operator& op, uint64_
     if (op.shape().rings == 0 || isMutant(Mutant::stagingReused)) return true;
     const uint32_t pushed = op.control()->descriptors;
     const bool failed = warp.any(1, [&](int, const BlockOnce& once) {
-        uint64_t start = 0;
+        WaitTime time;
         // Pairs with the proxy's store of the slot's completed count.
         const Verdict verdict =
             awaitWord(op,
@@ -104,11 +104,11 @@ MORI_DEVICE bool awaitStaging(const BlockWarp& warp, const Operator& op, uint64_
                       op.rank(),
                       timeoutOf(op, callTimeout),
                       Waking::yes,
-                      start,
+                      time,
                       [&](uint64_t word) {
                           return uint32_t(word >> 32) == pushed ? Look::came : Look::notYet;
                       });
-        trace::waited(op, MORIEP_PHASE_STAGING, start);
+        trace::waited(op, MORIEP_PHASE_STAGING, time.start);
         if (verdict.came()) return false;
         failWait(op, MORIEP_PHASE_STAGING, MORIEP_VERB_DISPATCH, verdict, [](auto&&) {}, once);
         return true;

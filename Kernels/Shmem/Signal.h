@@ -22,6 +22,12 @@ struct Signal {
     }
 };
 
+/// The time that one lane has waited, in one deadline for all words that it awaits in turn.
+struct WaitTime {
+    uint64_t start = 0;    ///< of the first word that was not there; 0: all were so far
+    uint64_t counted = 0;  ///< nanoseconds since then that belong to words that have come
+};
+
 /// How one wait ended.
 struct Verdict {
     int reason;  ///< moriep_failure_reason; 0: the word came
@@ -82,8 +88,17 @@ MORI_DEVICE Look lookAtSignal(uint64_t word, Signal expected) {
 /// Whether whoever stores a word wakes the host threads that sleep on it.
 enum class Waking { yes, no };
 
+/// Counts that a word of `peer` came which a lane had waited for: what passed since the lane's word
+/// before it. Words that came while the lane looked at others are not counted.
+MORI_DEVICE void countWait(const Operator& caller, int peer, WaitTime& time) {
+    const Operator op = caller.reread();
+    const uint64_t waited = machine::now() - time.start;
+    machine::addCount(op.peerWaits() + peer, waited - time.counted);
+    time.counted = waited;
+}
+
 /// Waits until `look(word)` is content with what `peer` stores, at most `timeout` nanoseconds from
-/// `start`, which is set to now when it is 0: one deadline for all words that a lane awaits in
+/// `time.start`, which is set to now when it is 0: one deadline for all words that a lane awaits in
 /// turn. Runs in one lane or in several side by side; ends in every case.
 template <class F>
 MORI_DEVICE Verdict awaitWord(const Operator& op,
@@ -91,7 +106,7 @@ MORI_DEVICE Verdict awaitWord(const Operator& op,
                               int peer,
                               uint64_t timeout,
                               Waking waking,
-                              uint64_t& start,
+                              WaitTime& time,
                               F&& look) {
     Verdict verdict{MORIEP_FAILURE_NONE, peer, -1, 0, 0, 0, 0};
     for (int turn = 0;; ++turn) {
@@ -102,13 +117,15 @@ MORI_DEVICE Verdict awaitWord(const Operator& op,
                              : seen == Look::otherCall ? MORIEP_FAILURE_OTHER_CALL
                                                        : MORIEP_FAILURE_LATER_EPOCH;
             verdict.peer = peer;
+            // What is awaited for less than it takes to look at the clock is no wait.
+            if (turn > 0 && time.start != 0) countWait(op, peer, time);
             return verdict;
         }
         if (verdict.reason != MORIEP_FAILURE_NONE) return verdict;  // this was the last look
         if (machine::checksClock(turn)) {
             const uint64_t now = machine::now();
-            if (start == 0) start = now;
-            verdict.waited = now - start;
+            if (time.start == 0) time.start = now;
+            verdict.waited = now - time.start;
             const AbortWord abort = AbortWord::look(op.reread());
             // Whatever ends the wait, the word is read once more: a process that was stopped
             // wakes up late and finds that its peer had long answered.
@@ -135,8 +152,8 @@ MORI_DEVICE Verdict awaitSignal(const Operator& op,
                                 Signal expected,
                                 uint64_t timeout,
                                 Waking waking,
-                                uint64_t& start) {
-    Verdict verdict = awaitWord(op, word, peer, timeout, waking, start, [&](uint64_t found) {
+                                WaitTime& time) {
+    Verdict verdict = awaitWord(op, word, peer, timeout, waking, time, [&](uint64_t found) {
         return lookAtSignal(found, expected);
     });
     verdict.expected = expected.word();
@@ -243,11 +260,11 @@ MORI_DEVICE bool awaitSignals(const BlockWarp& warp,
                               Index&& index = Index()) {
     trace::mark(warp, op, MORIEP_TRACE_BEGIN, phase);
     const uint64_t timeout = timeoutOf(op, callTimeout);
-    uint64_t start = 0;
+    WaitTime time;
     const bool failed = warp.any(words, [&](int i, const BlockOnce& once) {
         const uint64_t* address = word(i);
         if (address == nullptr) return false;
-        const Verdict verdict = awaitSignal(op, address, peer(i), expected, timeout, waking, start);
+        const Verdict verdict = awaitSignal(op, address, peer(i), expected, timeout, waking, time);
         if constexpr (kTraced) trace::came(op, verdict.came(), phase, peer(i), index(i));
         if (verdict.came()) return false;
         const auto waitsFor = [&](auto&& add) {

@@ -27,7 +27,7 @@ MORI_DEVICE moriep_trace* of(const Operator& op) {
 MORI_DEVICE void store(const Operator& op, uint64_t time, uint64_t what) {
     moriep_trace* trace = of(op);
     if (trace == nullptr) return;
-    const uint64_t place = machine::claimRecord(&trace->claimed);
+    const uint64_t place = machine::addCount(&trace->claimed, 1);
     if (place >= trace->capacity) return;
     machine::storeRecord(pointer<moriep_trace_record>(trace->records) + place, time, what);
 }

@@ -128,6 +128,7 @@ typedef struct moriep_layout {
 
     // Local to the rank's device.
     uint64_t control;             ///< moriep_control
+    uint64_t peer_waits;          ///< u64 [world_size], ns that warps have waited for each rank
     uint64_t destination_counts;  ///< u32 [world_size]
     uint64_t destination_ranks;   ///< u64 [max_tokens][ceil(world_size / 64)], a set of ranks
     uint64_t destination_slots;   ///< i32 [max_tokens][min(top_k, world_size)]; -1: dropped

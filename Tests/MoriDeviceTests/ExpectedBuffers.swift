@@ -118,6 +118,7 @@ struct ExpectedBuffers {
         let rankWords = (reachable + 63) / 64
         var buffers: [Buffer] = [
             ("control", layout.control, UInt64(MemoryLayout<moriep_control>.size)),
+            ("peer waits", layout.peer_waits, 8 * ranks),
             ("destination counts", layout.destination_counts, 4 * ranks),
         ]
         if isV1 {

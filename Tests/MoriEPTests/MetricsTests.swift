@@ -199,6 +199,39 @@ extension WorldTests.MetricsTests {
         }
     }
 
+    /// Time goes to the rank that a rank waited for: one comes late to a dispatch, another to its combine.
+    @Test(.timeLimit(.minutes(2)), arguments: KernelType.allCases)
+    func waitsAreCountedByTheRankThatCameLate(_ kernel: KernelType) async throws {
+        let routes = Self.routes(71, .random)
+        let metrics = TestMetrics()
+        try await Self.withMetrics(metrics) { world in
+            let op = try await EPDispatchCombineOp(Self.config(kernel), in: world)
+            let stream = try DeviceStream(on: world.device)
+            let inputs = try RoundInputs<BFloat16>(routes, rank: world.rank, on: stream)
+            try await world.barrier()
+            if world.rank == 2 { try await Task.sleep(for: .milliseconds(150)) }
+            let received = try op.dispatch(inputs.tokens, indices: inputs.indices, on: stream)
+            try await stream.completion()
+            try await world.barrier()
+            if world.rank == 1 { try await Task.sleep(for: .milliseconds(150)) }
+            let rows = received.tokens
+            _ = try op.combine(rows, of: received, on: stream)
+            try await stream.completion()
+            try await op.close()
+        }
+        func waited(_ rank: Int, for peer: Int, _ verb: String) -> Int {
+            Self.total(
+                metrics, "moriep.waits.nanoseconds", rank: rank,
+                ["verb": verb, "peer": "\(peer)", "kernel": "\(kernel)"])
+        }
+        // Ranks 0 and 1 are a node, and 2 and 3; between nodes a forwarding rank may be waited for instead.
+        #expect(waited(3, for: 2, "dispatch") > 100_000_000)
+        #expect(waited(0, for: 1, "combine") > 100_000_000)
+        #expect(waited(2, for: 2, "dispatch") < 100_000_000)
+        #expect(waited(3, for: 1, "dispatch") < 100_000_000)
+        #expect(waited(0, for: 3, "combine") < 100_000_000)
+    }
+
     @Test(.timeLimit(.minutes(2)))
     func failuresRefusalsAndRecoveriesAreCounted() async throws {
         let routes = Self.routes(61, .random)

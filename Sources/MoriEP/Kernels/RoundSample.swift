@@ -22,16 +22,22 @@ final class RoundSample: Sendable {
 
     private let start: DeviceEvent
     private let end: DeviceEvent
-    /// The control block, then the expert ids.
+    private let worldSize: Int
+    /// The control block, the waits by rank, then the expert ids.
     private let staging: DeviceBuffer
 
-    /// Makes room for so many expert ids.
-    init(expertIDCount: Int, on device: Device) throws(MoriError) {
+    /// Makes room for so many ranks and expert ids.
+    init(worldSize: Int, expertIDCount: Int, on device: Device) throws(MoriError) {
         start = try DeviceEvent(on: device, timed: true)
         end = try DeviceEvent(on: device, timed: true)
+        self.worldSize = worldSize
         staging = try DeviceBuffer(
-            byteCount: Self.controlByteCount + 4 * expertIDCount, kind: .pinned, on: device)
+            byteCount: Self.controlByteCount + 8 * worldSize + 4 * expertIDCount, kind: .pinned,
+            on: device)
     }
+
+    private var waitsAddress: UInt { staging.address + UInt(Self.controlByteCount) }
+    private var expertIDsAddress: UInt { waitsAddress + UInt(8 * worldSize) }
 
     /// Marks where the call begins.
     func begin(on stream: DeviceStream) throws(MoriError) { try stream.record(start) }
@@ -45,9 +51,12 @@ final class RoundSample: Sendable {
         try stream.copy(
             to: staging.address, from: kernels.address(kernels.layout.control, slot: slot),
             byteCount: Self.controlByteCount)
+        try stream.copy(
+            to: waitsAddress, from: kernels.address(kernels.layout.peer_waits, slot: slot),
+            byteCount: 8 * worldSize)
         guard let indices else { return }
         try stream.copy(
-            to: staging.address + UInt(Self.controlByteCount), from: indices.address,
+            to: expertIDsAddress, from: indices.address,
             byteCount: 4 * indices.shape.reduce(1, *))
         indices.noteUse(on: stream)
     }
@@ -68,12 +77,15 @@ final class RoundSample: Sendable {
             droppedCount: Int(control.pointee.dropped_count), isVoid: control.pointee.failed != 0)
     }
 
+    /// How long the slot's warps had waited for each rank since the operator began, in nanoseconds.
+    var waits: [UInt64] {
+        guard let waits = unsafe UnsafePointer<UInt64>(bitPattern: waitsAddress) else { return [] }
+        return unsafe Array(UnsafeBufferPointer(start: waits, count: worldSize))
+    }
+
     /// The first expert ids.
     func expertIDs(_ count: Int) -> [Int32] {
-        guard
-            let ids = unsafe UnsafePointer<Int32>(
-                bitPattern: staging.address + UInt(Self.controlByteCount))
-        else { return [] }
+        guard let ids = unsafe UnsafePointer<Int32>(bitPattern: expertIDsAddress) else { return [] }
         return unsafe Array(UnsafeBufferPointer(start: ids, count: count))
     }
 }

@@ -26,8 +26,9 @@ struct MeterHandles: Sendable {
     private let bytesSent: [Verb: Counter]
     private let bytesReceived: [Verb: Counter]
     private let durations: [Verb: [OperatorKernels.Half: Timer]]
-    /// Made when a peer is first written to: most ranks of a large world are none.
+    /// Made when a peer is first written to, or waited for: most ranks of a large world are not.
     private let network = Locked<[Int: Network]>([:])
+    private let waits = Locked<[Int: Counter]>([:])
 
     init(_ metrics: WorldMetrics, _ kernel: KernelType, worldSize: Int) {
         let factory = metrics.factory
@@ -64,7 +65,7 @@ struct MeterHandles: Sendable {
     }
 
     func record(_ duration: Duration, _ verb: Verb, _ half: OperatorKernels.Half) {
-        durations[verb]?[half]?.recordNanoseconds(duration.nanosecondCount)
+        durations[verb]?[half]?.recordNanoseconds(duration.nanoseconds)
     }
 
     func countSent(tokens count: Int, rowsByRank: [Int], byteCount: Int) {
@@ -114,9 +115,26 @@ struct MeterHandles: Sendable {
         }
     }
 
+    /// Nanoseconds that warps have waited for a rank.
+    func countWait(_ verb: Verb, peer: Int, _ nanoseconds: Int64) {
+        let counter = waits.withLock { known in
+            let key = key(verb, peer)
+            if let counter = known[key] { return counter }
+            let counter = Counter(
+                label: "moriep.waits.nanoseconds",
+                dimensions: dimensions + [("verb", verb.label), ("peer", "\(peer)")],
+                factory: factory)
+            known[key] = counter
+            return counter
+        }
+        counter.increment(by: nanoseconds)
+    }
+
+    private func key(_ verb: Verb, _ peer: Int) -> Int { 2 * peer + (verb == .dispatch ? 0 : 1) }
+
     private func network(_ verb: Verb, _ peer: Int) -> Network {
         network.withLock { known in
-            let key = 2 * peer + (verb == .dispatch ? 0 : 1)
+            let key = key(verb, peer)
             if let handles = known[key] { return handles }
             func counter(_ name: String) -> Counter {
                 Counter(

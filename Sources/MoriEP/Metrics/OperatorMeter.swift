@@ -35,13 +35,24 @@ final class OperatorMeter: Sendable {
     private struct Ledger {
         /// Rows that a slot's round in force has sent.
         var sentRows: [Int]
-        /// What the network was last counted up to, and of which kernels.
+        /// The kernels whose numbers these are; after a recovery they begin anew.
+        weak var kernels: OperatorKernels?
+        /// What the network was last counted up to.
         var network = NetworkStatistics()
-        weak var networkOwner: OperatorKernels?
+        /// By slot, what its waits for each rank were last counted up to.
+        var waits: [Int: [UInt64]] = [:]
+
+        mutating func begin(_ kernels: OperatorKernels) {
+            guard self.kernels !== kernels else { return }
+            self.kernels = kernels
+            network = NetworkStatistics()
+            waits = [:]
+        }
     }
 
     private let handles: MeterHandles
     private let routes: ExpertRoutes
+    private let worldSize: Int
     private let expertIDCapacity: Int
     private let device: Device
     private let state = Locked(State())
@@ -52,6 +63,7 @@ final class OperatorMeter: Sendable {
         guard let metrics = world.metrics else { return nil }
         handles = MeterHandles(metrics, config.kernelType, worldSize: world.worldSize)
         routes = ExpertRoutes(config, worldSize: world.worldSize)
+        worldSize = world.worldSize
         expertIDCapacity = config.maxInputTokensPerRank * config.expertsPerToken
         device = world.device
         ledger = Locked(Ledger(sentRows: Array(repeating: 0, count: config.slots)))
@@ -65,7 +77,8 @@ final class OperatorMeter: Sendable {
         guard (try? stream.isCapturing()) == false else { return nil }
         let spare = state.withLock { $0.spare.popLast() }
         guard
-            let sample = try? spare ?? RoundSample(expertIDCount: expertIDCapacity, on: device),
+            let sample = try? spare ?? RoundSample(
+                    worldSize: worldSize, expertIDCount: expertIDCapacity, on: device),
             (try? sample.begin(on: stream)) != nil
         else { return nil }
         return sample
@@ -131,6 +144,7 @@ final class OperatorMeter: Sendable {
         let call = finished.call
         let numbers = finished.sample.numbers
         countNetwork(finished.kernels)
+        countWaits(finished)
         // The world counts its failure; how far a void round came is nobody's number.
         guard !numbers.isVoid else { return }
         if let duration = try? finished.sample.duration() {
@@ -168,30 +182,40 @@ final class OperatorMeter: Sendable {
     private func countNetwork(_ kernels: OperatorKernels) {
         ledger.withLock { ledger in
             guard let now = kernels.networkStatistics else { return }
-            // After a recovery the counts begin anew.
-            if ledger.networkOwner !== kernels { ledger.network = NetworkStatistics() }
+            ledger.begin(kernels)
             handles.countNetwork(now - ledger.network)
             ledger.network = now
-            ledger.networkOwner = kernels
+        }
+    }
+
+    /// Counts how long the slot's warps have waited since it was last counted.
+    private func countWaits(_ finished: Finished) {
+        let now = finished.sample.waits
+        let slot = finished.call.slot
+        let before = ledger.withLock { ledger in
+            ledger.begin(finished.kernels)
+            return ledger.waits.updateValue(now, forKey: slot)
+        }
+        for (peer, waited) in now.enumerated() {
+            let waited = waited - (before?[peer] ?? 0)
+            if waited > 0 { handles.countWait(finished.call.verb, peer: peer, Int64(waited)) }
         }
     }
 }
 
 /// Where tokens go by their expert ids, as kernels decide it.
 struct ExpertRoutes: Sendable {
-    let expertsPerToken: Int
+    private let config: EPDispatchCombineConfig
     private let worldSize: Int
-    private let expertsPerRank: Int
     private let expertCount: Int
-    private let expertRanks: [Int]?
 
     init(_ config: EPDispatchCombineConfig, worldSize: Int) {
-        expertsPerToken = config.expertsPerToken
+        self.config = config
         self.worldSize = worldSize
-        expertsPerRank = config.expertsPerRank
         expertCount = config.totalExpertCount(worldSize: worldSize)
-        expertRanks = config.expertRanks
     }
+
+    var expertsPerToken: Int { config.expertsPerToken }
 
     /// Rows that tokens with these expert ids send to each rank: one for each token and distinct rank.
     func rowsByRank(_ expertIDs: [Int32], without masked: Set<Int>) -> [Int] {
@@ -199,7 +223,7 @@ struct ExpertRoutes: Sendable {
         // The token that a rank was last counted for.
         var lastToken = [Int](repeating: -1, count: worldSize)
         for (place, id) in expertIDs.enumerated() where id >= 0 && Int(id) < expertCount {
-            let rank = expertRanks?[Int(id)] ?? Int(id) / expertsPerRank
+            let rank = config.rank(ofExpert: Int(id))
             let token = place / expertsPerToken
             guard lastToken[rank] != token, !masked.contains(rank) else { continue }
             lastToken[rank] = token
