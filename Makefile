@@ -49,7 +49,7 @@ SCHEDULES ?= 1000
 SEED ?= 1
 
 SWIFT_FOLDERS := $(wildcard Sources Tests Benchmarks Examples)
-CXX_FILES = $(shell find Kernels Sources Benchmarks Tests/Emulator Tests/Packaging Tests/Primitives -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
+CXX_FILES = $(shell find Kernels Sources Benchmarks Examples/*/Sources Tests/Emulator Tests/Packaging Tests/Primitives -type f \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \))
 
 .PHONY: help setup build test bench bench-instructions bench-peers bench-scaling model example \
         serve example-server \
@@ -96,6 +96,7 @@ bench-scaling: ## Measure as ranks, tokens, experts and top-k grow; options in S
 	$(PYTHON) Benchmarks/Scaling/plot.py $(PLOTS)/scaling.json $(PLOTS)
 
 model: ## Print the model of docs/performance.md: EP8 to EP256 on MI300X and 400 Gb/s NICs.
+	@scripts/setup.sh model
 	@$(PYTHON) Benchmarks/Model/model.py
 
 # A package of its own, as a user's is; alone it is eight ranks in one process, then one in each.

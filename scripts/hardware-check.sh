@@ -66,9 +66,10 @@ step isa have_amd make test-isa
 step sanitizer have_nvidia env MORI_EP_DEVICE=nvidia compute-sanitizer --tool memcheck \
     .build/debug/MoriEPPackageTests.xctest --testing-library swift-testing --filter "$primitives"
 step nics have_nic "$swift" run mori-ep doctor
-step verbs-host have_nic env MORI_EP_FABRIC=verbs "${bench[@]}" --device host --kernel InterNodeV1 \
+step verbs-host have_nic env MORI_EP_FABRIC=verbs "${bench[@]}" --device host --kernel internode-v1 \
     --ranks 4 --gpus-per-node 2
-for kernel in InterNode InterNodeV1 InterNodeV1LL AsyncLL; do
+step bench-build have_peer "$swift" build -c release --product bench-dispatch-combine
+for kernel in internode internode-v1 internode-v1ll async-ll; do
     step "two-hosts-$kernel" have_peer two_hosts --device auto --kernel "$kernel"
     step "two-hosts-$kernel-4-queue-pairs" have_peer two_hosts --device auto --kernel "$kernel" \
         --queue-pairs 4

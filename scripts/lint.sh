@@ -13,10 +13,10 @@ folders=()
 for folder in Sources Tests Benchmarks Examples; do
     if [[ -d "$folder" ]]; then folders+=("$folder"); fi
 done
-swift format lint --strict --parallel --recursive "${folders[@]}" Package.swift || failed=1
+"${SWIFT:-swift}" format lint --strict --parallel --recursive "${folders[@]}" Package.swift || failed=1
 
 # 2. C and C++.
-mapfile -t files < <(find Kernels Sources Benchmarks Tests/Emulator Tests/Packaging Tests/Primitives -type f \
+mapfile -t files < <(find Kernels Sources Benchmarks Examples/*/Sources Tests/Emulator Tests/Packaging Tests/Primitives -type f \
     \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \) | sort)
 "$clang_format" --dry-run -Werror "${files[@]}" || failed=1
 
@@ -34,22 +34,20 @@ importers() {
     grep -rlE --include='*.swift' "$pattern" "$@" || true
 }
 
-while read -r file; do
-    say "$file imports CHIP; only MoriDevice and MoriEP's Kernels may"
-    failed=1
-done < <(importers CHIP Sources Benchmarks | grep -vE '^Sources/(MoriDevice|MoriEP/Kernels)/' || true)
-
-while read -r file; do
-    say "$file imports CDLPack; only MoriDevice may"
-    failed=1
-done < <(importers CDLPack Sources Benchmarks | grep -v '^Sources/MoriDevice/' || true)
-
-for module in CIBVerbs CRDMACM; do
+# only MODULE WHO WHERE: nothing else imports the module; WHERE is a pattern of paths.
+only() {
+    local module="$1" who="$2" where="$3" file
     while read -r file; do
-        say "$file imports $module; only MoriShmem's Fabric/Verbs and mori-ep may"
+        say "$file imports $module; only $who may"
         failed=1
-    done < <(importers "$module" Sources Benchmarks |
-        grep -vE '^Sources/(MoriShmem/Fabric/Verbs|mori-ep/)' || true)
+    done < <(importers "$module" Sources Benchmarks | grep -vE "^Sources/($where)/" || true)
+}
+
+only CHIP "MoriDevice and MoriEP's Kernels" 'MoriDevice|MoriEP/Kernels'
+only CDLPack MoriDevice MoriDevice
+only CSodium "MoriShmem's Bootstrap" MoriShmem/Bootstrap
+for module in CIBVerbs CRDMACM CNUMA; do
+    only "$module" "MoriShmem's Fabric/Verbs" MoriShmem/Fabric/Verbs
 done
 
 exit "$failed"

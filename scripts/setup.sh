@@ -103,6 +103,10 @@ want_lint() {
     want clang-format-19
 }
 
+want_model() {
+    want python3
+}
+
 want_instructions() {
     want python3
     want binutils
@@ -273,12 +277,12 @@ parts=("$@")
 if ((${#parts[@]} == 0)); then parts=(build); fi
 for part in "${parts[@]}"; do
     case "$part" in
-        build | kernels | nvidia | emulator | lint | models | instructions | peers | launchers | docs | \
+        build | kernels | nvidia | emulator | lint | model | models | instructions | peers | launchers | docs | \
             package | server | rdma-lab | browser)
             "want_${part//-/_}"
             ;;
         *)
-            fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, models," \
+            fail "unknown part '$part'; known are build, kernels, nvidia, emulator, lint, model, models," \
                 "instructions, peers, launchers, docs, package, server, rdma-lab and browser"
             ;;
     esac

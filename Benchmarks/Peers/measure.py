@@ -148,14 +148,30 @@ def numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
+def chosen(*legal: str):
+    """Reads names, separated by commas, that must be among the legal ones."""
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        for name in names:
+            if name not in legal:
+                raise argparse.ArgumentTypeError(f"{name!r}; legal are {', '.join(legal)}")
+        return names
+
+    return read
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench-peers", description=__doc__)
     parser.add_argument("--ranks", type=numbers, default=[2, 4, 8])
     parser.add_argument("--tokens", type=numbers, default=[1, 8, 32, 128, 512, 4096])
-    parser.add_argument("--types", default="bf16,fp8_e4m3", help="of dispatched tokens")
+    parser.add_argument(
+        "--types", type=chosen("bf16", "fp8_e4m3"), default="bf16,fp8_e4m3", help="of dispatched tokens"
+    )
     parser.add_argument("--rounds", type=int, help="turns of each system (default: 10 to 20)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--systems", default="moriep,openmpi,gloo")
+    names = [kind.name for kind in SYSTEMS]
+    parser.add_argument("--systems", type=chosen(*names), default=",".join(names))
     parser.add_argument("--json", type=Path, default=ROOT / ".build/peers/peers.json")
     parser.add_argument("--append", action="store_true", help="keep the file's other cases")
     return parser.parse_args()
@@ -170,14 +186,14 @@ def main() -> None:
     result = {"schema": "moriep.peers.v1", "machine": machine(), "cases": []}
     if arguments.append and arguments.json.exists():
         result = json.loads(arguments.json.read_text())
-    kinds = [kind for kind in SYSTEMS if kind.name in arguments.systems.split(",")]
+    kinds = [kind for kind in SYSTEMS if kind.name in arguments.systems]
     with tempfile.TemporaryDirectory(prefix="moriep-peers-") as folder:
         for ranks in arguments.ranks:
             running = {kind.name: kind() for kind in kinds}
             try:
                 for tokens in arguments.tokens:
                     turns, per_turn = turns_of(tokens, arguments.rounds)
-                    for element_type in arguments.types.split(","):
+                    for element_type in arguments.types:
                         case = {
                             "ranks": ranks,
                             "tokens": tokens,

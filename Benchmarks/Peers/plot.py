@@ -49,10 +49,14 @@ def draw(result: dict, ranks: int) -> plt.Figure:
     for column, (title, element_type, ours, theirs) in enumerate(COLUMNS):
         cases = [c for c in result["cases"] if c["ranks"] == ranks and c["type"] == element_type]
         cases.sort(key=lambda case: case["tokens"])
+        if not cases:
+            continue
         tokens = [case["tokens"] for case in cases]
         times, times_as_long = rows[0][column], rows[1][column]
         times.set_title(title, fontsize=10)
         for system, name in NAMES.items():
+            if not all(system in case["systems"] for case in cases):
+                continue
             phase = ours if system == "moriep" else theirs
             measured = [case["systems"][system][phase] for case in cases]
             curve(times, tokens, measured, COLOURS[system], name)

@@ -104,8 +104,11 @@ public:
     MORI_DEVICE moriep_control* control() const {
         return pointer<moriep_control>(local(layout().control));
     }
-    /// How long warps of this rank have waited for each rank, in nanoseconds, since the operator began.
-    MORI_DEVICE uint64_t* peerWaits() const { return pointer<uint64_t>(local(layout().peer_waits)); }
+    /// How long warps of this rank have waited for each rank, in nanoseconds, since the operator
+    /// began.
+    MORI_DEVICE uint64_t* peerWaits() const {
+        return pointer<uint64_t>(local(layout().peer_waits));
+    }
     MORI_DEVICE uint32_t* destinationCounts() const {
         return pointer<uint32_t>(local(layout().destination_counts));
     }

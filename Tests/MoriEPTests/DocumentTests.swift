@@ -1,4 +1,5 @@
 import FoundationEssentials
+import MoriEP
 import Testing
 
 /// What the documents name is there.
@@ -59,11 +60,33 @@ import Testing
         #expect(rows > 60)
     }
 
+    private static func files(in folder: String, _ suffix: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(
+            atPath: repository.appending(path: folder).path
+        ).filter { $0.hasSuffix(suffix) }.map { "\(folder)/\($0)" }
+    }
+
+    /// A command that names a kernel type names it as the command line does.
+    @Test func kernelsOfCommandsAreThere() throws {
+        let legal = Set(KernelType.allCases.map(\.description))
+        var count = 0
+        for file in try Self.files(in: "docs", ".md") + Self.files(in: "scripts", ".sh")
+            + ["README.md", "CONTRIBUTING.md", "Makefile"]
+        {
+            let text = try Self.text(file)
+            let named = text.matches(of: /--kernel[ =]([A-Za-z][\w-]+)/).map { String($0.1) }
+            let listed = text.matches(of: /for kernel in ([a-z0-9 -]+);/)
+                .flatMap { $0.1.split(separator: " ").map(String.init) }
+            for kernel in named + listed {
+                #expect(legal.contains(kernel), "\(file) names the kernel \(kernel)")
+                count += 1
+            }
+        }
+        #expect(count > 4)
+    }
+
     @Test func filesThatDocumentsLinkToAreThere() throws {
-        let documents = try FileManager.default.contentsOfDirectory(
-            atPath: Self.repository.appending(path: "docs").path
-        ).filter { $0.hasSuffix(".md") }.map { "docs/\($0)" }
-        for document in documents + ["README.md", "CONTRIBUTING.md"] {
+        for document in try Self.files(in: "docs", ".md") + ["README.md", "CONTRIBUTING.md"] {
             let folder = Self.repository.appending(path: document).deletingLastPathComponent()
             for link in try Self.text(document).matches(of: /\]\(([^)#:]+)\)/) {
                 let target = folder.appending(path: String(link.1)).path

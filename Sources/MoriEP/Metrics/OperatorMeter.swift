@@ -77,7 +77,8 @@ final class OperatorMeter: Sendable {
         guard (try? stream.isCapturing()) == false else { return nil }
         let spare = state.withLock { $0.spare.popLast() }
         guard
-            let sample = try? spare ?? RoundSample(
+            let sample = try? spare
+                ?? RoundSample(
                     worldSize: worldSize, expertIDCount: expertIDCapacity, on: device),
             (try? sample.begin(on: stream)) != nil
         else { return nil }

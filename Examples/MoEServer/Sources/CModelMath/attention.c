@@ -4,7 +4,7 @@
 #include "model_math.h"
 
 EACH_PROCESSOR
-void model_rotate(float *x, const float *cosine, const float *sine, size_t heads, size_t head) {
+void model_rotate(float* x, const float* cosine, const float* sine, size_t heads, size_t head) {
     size_t half = head / 2;
     for (size_t h = 0; h < heads; h++, x += head)
         for (size_t i = 0; i < half; i++) {
@@ -14,7 +14,7 @@ void model_rotate(float *x, const float *cosine, const float *sine, size_t heads
         }
 }
 
-INLINE float dot(const float *x, const float *y, size_t count) {
+INLINE float dot(const float* x, const float* y, size_t count) {
     lanes products = {};
     size_t i = 0;
     for (; i + LANES <= count; i += LANES) {
@@ -29,7 +29,7 @@ INLINE float dot(const float *x, const float *y, size_t count) {
 }
 
 // Scores become weights whose sum is returned; the largest is 1.
-INLINE float soften(float *scores, size_t length) {
+INLINE float soften(float* scores, size_t length) {
     float largest = scores[0];
     for (size_t p = 1; p < length; p++) largest = scores[p] > largest ? scores[p] : largest;
     lanes totals = {};
@@ -47,8 +47,14 @@ INLINE float soften(float *scores, size_t length) {
 }
 
 EACH_PROCESSOR
-void model_attention(const float *query, const float *keys, const float *values, float *y,
-    float *scores, size_t length, size_t heads, size_t head) {
+void model_attention(const float* query,
+                     const float* keys,
+                     const float* values,
+                     float* y,
+                     float* scores,
+                     size_t length,
+                     size_t heads,
+                     size_t head) {
     size_t row = heads * head;
     float scale = 1 / sqrtf((float)head);
     for (size_t h = 0; h < heads; h++, query += head, keys += head, values += head, y += head) {

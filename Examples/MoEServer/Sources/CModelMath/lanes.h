@@ -6,8 +6,7 @@
 #include <string.h>
 
 #if defined(__x86_64__)
-#define EACH_PROCESSOR \
-    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define EACH_PROCESSOR
 #endif
@@ -18,11 +17,11 @@ typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t lane_integers __attribute__((vector_size(LANES * sizeof(int32_t))));
 
 // Values go by pointer: how vectors are passed differs between the processors.
-INLINE void load(lanes *value, const float *from) { memcpy(value, from, sizeof *value); }
-INLINE void store(const lanes *value, float *to) { memcpy(to, value, sizeof *value); }
+INLINE void load(lanes* value, const float* from) { memcpy(value, from, sizeof *value); }
+INLINE void store(const lanes* value, float* to) { memcpy(to, value, sizeof *value); }
 
 // In pairs, halves first: one order for every processor.
-INLINE float sum(const lanes *value) {
+INLINE float sum(const lanes* value) {
     float parts[LANES];
     store(value, parts);
     for (int width = LANES / 2; width > 0; width /= 2)
@@ -31,7 +30,7 @@ INLINE float sum(const lanes *value) {
 }
 
 // e to the power of each lane, to about one unit in the last place; 0 below -87.
-INLINE void exponential(lanes *value) {
+INLINE void exponential(lanes* value) {
     lanes x = *value;
     lane_integers tiny = x < -87.0f, huge = x > 88.0f;
     x = (lanes)(((lane_integers)x & ~(tiny | huge)));

@@ -3,8 +3,8 @@
 
 // A tile of y: `rows` rows of `vectors` times 16 columns, held in registers while k runs. Every
 // element is one sum over k, ascending, whatever the tile.
-INLINE void tile(const float *x, const float *w, float *y, size_t inner, size_t columns, int rows,
-    int vectors) {
+INLINE void tile(
+    const float* x, const float* w, float* y, size_t inner, size_t columns, int rows, int vectors) {
     lanes sums[4][4] = {};
     for (size_t k = 0; k < inner; k++) {
         lanes right[4];
@@ -17,7 +17,7 @@ INLINE void tile(const float *x, const float *w, float *y, size_t inner, size_t 
 }
 
 // `rows` is known where this is inlined, so that the tile's loops have no ends to look for.
-INLINE void band(const float *x, const float *w, float *y, size_t inner, size_t columns, int rows) {
+INLINE void band(const float* x, const float* w, float* y, size_t inner, size_t columns, int rows) {
     size_t column = 0;
     for (; column + 4 * LANES <= columns; column += 4 * LANES)
         tile(x, w + column, y + column, inner, columns, rows, 4);
@@ -32,8 +32,8 @@ INLINE void band(const float *x, const float *w, float *y, size_t inner, size_t 
 }
 
 EACH_PROCESSOR
-void model_matmul(const float *x, const float *w, float *y, size_t rows, size_t inner,
-    size_t columns) {
+void model_matmul(
+    const float* x, const float* w, float* y, size_t rows, size_t inner, size_t columns) {
     size_t row = 0;
     for (; row + 4 <= rows; row += 4)
         band(x + row * inner, w, y + row * columns, inner, columns, 4);

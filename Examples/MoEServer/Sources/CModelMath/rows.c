@@ -4,8 +4,8 @@
 #include "model_math.h"
 
 EACH_PROCESSOR
-void model_norm(const float *x, const float *weight, float *y, size_t rows, size_t columns,
-    float epsilon) {
+void model_norm(
+    const float* x, const float* weight, float* y, size_t rows, size_t columns, float epsilon) {
     for (size_t row = 0; row < rows; row++, x += columns, y += columns) {
         lanes squares = {};
         size_t column = 0;
@@ -22,7 +22,7 @@ void model_norm(const float *x, const float *weight, float *y, size_t rows, size
 }
 
 EACH_PROCESSOR
-void model_gated(const float *x, float *y, size_t rows, size_t columns) {
+void model_gated(const float* x, float* y, size_t rows, size_t columns) {
     for (size_t row = 0; row < rows; row++, x += 2 * columns, y += columns) {
         for (size_t column = 0; column < columns; column += LANES) {
             // The last columns have a vector of their own, filled up with zeros.
