@@ -1,5 +1,6 @@
 #if Checked
 import CHIP
+import MoriDevice
 import MoriEP
 import MoriHostKernels
 import MoriOracle
@@ -12,6 +13,8 @@ extension CheckedTests.AllocationTests {
     /// threads or mappings for.
     private static func live() async throws {
         VirtualTime.start()
+        // Before ranks run side by side: its number is the same in each life, and it fails once for sure.
+        _ = try DeviceEvent(on: Device(.host))
         var environment = try MoriEnvironment()
         environment.bootstrapTimeout = .seconds(2)
         environment.roundTimeout = .seconds(2)
@@ -75,6 +78,92 @@ extension CheckedTests.AllocationTests {
         for site in ["memory", "symmetric memory", "a stream's thread", "an event", "an import"] {
             #expect(sites[site] != nil, "no \(site) failed")
         }
+    }
+
+    /// A world of three ranks that goes on without the last; its recovery meets the failing allocation.
+    ///
+    /// - Returns: What failed, nil: nothing did; and what the two survivors' first attempts threw.
+    private static func recovery(
+        failing number: Int64
+    ) async throws -> (site: String?, errors: [any Error]) {
+        VirtualTime.start()
+        var environment = try MoriEnvironment()
+        environment.roundTimeout = .seconds(2)
+        let worlds = try await SymmetricMemory.local(
+            worldSize: 3, device: Device(.host), fabric: LoopbackFabric(), environment: environment)
+        var round = RoundCase(Schedule.rounds([[20, 30, 10]], seed: 2)[0].workload)
+        round.kernelType = .interNodeV1
+        round.devicesPerNode = 2
+        let config = round.config
+        let workload = round.workload
+        let attempted = Arrivals()
+        let first = Locked<(site: String?, errors: [any Error])>((nil, []))
+        for _ in worlds { VirtualTime.hold() }
+        VirtualTime.release()
+        defer { VirtualTime.hold() }
+        let results = await onEveryRank(of: worlds) { world in
+            defer { VirtualTime.release() }
+            let op = try await EPDispatchCombineOp(config, in: world)
+            let stream = try DeviceStream(on: world.device)
+            try await checkRound(
+                Routes(workload), of: BFloat16.self, combining: BFloat16.self, with: op, on: stream)
+            try await world.barrier()
+            guard world.rank < 2 else { return }
+            if world.rank == 0 { moriep_fail_allocation(number) }
+            do {
+                try await world.recover(activeRanks: [0, 1], timeout: .seconds(1))
+            } catch {
+                first.withLock { $0.errors.append(error) }
+            }
+            attempted.arrive()
+            try await attempted.wait(for: 2)
+            if world.rank == 0 {
+                let site = unsafe moriep_failed_allocation().map { unsafe String(cString: $0) }
+                moriep_fail_allocation(0)
+                first.withLock { $0.site = site }
+            }
+            attempted.arrive()
+            try await attempted.wait(for: 4)
+            if !first.withLock({ $0.errors.isEmpty }) {
+                try await world.recover(activeRanks: [0, 1])
+            }
+            try await checkRound(
+                Routes(workload.without([2])), of: BFloat16.self, combining: BFloat16.self,
+                with: op,
+                on: stream)
+            try await op.close()
+            try await world.close()
+        }
+        for result in results { try result.get() }
+        try await worlds[2].close()
+        return first.withLock { $0 }
+    }
+
+    /// A recovery that throws leaves the world as it was, on every rank: the next one succeeds, and
+    /// rounds are as the oracle says without the rank that is gone.
+    @Test(.timeLimit(.minutes(5)))
+    func everyAllocationOfARecoveryMayFail() async throws {
+        _ = try await Self.recovery(failing: 0)
+        let before = try liveCounts()
+        var sites: [String: Int] = [:]
+        var thrown = 0
+        var number: Int64 = 0
+        while true {
+            number += 1
+            let (site, errors) = try await Self.recovery(failing: number)
+            guard let site else {
+                #expect(errors.isEmpty, "nothing failed: \(errors)")
+                break
+            }
+            sites[site, default: 0] += 1
+            thrown += errors.isEmpty ? 0 : 1
+            // No rank goes on while the other does not.
+            #expect(errors.isEmpty || errors.count == 2, "allocation \(number), \(site): \(errors)")
+            #expect(errors.allSatisfy { $0 is MoriError })
+            try await Self.requireNoMore(than: before, after: "allocation \(number), \(site)")
+        }
+        print("\(number - 1) allocations of a recovery failed, \(thrown) ended it: \(sites)")
+        #expect(thrown > 0)
     }
 
     /// Throws unless nothing is left, after what is being released had its time.
