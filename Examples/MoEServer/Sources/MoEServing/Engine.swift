@@ -77,8 +77,8 @@ package final class Engine: Sendable {
         }
         let worldSize = worlds.first?.worldSize ?? 1
         let limits = RequestBoard.Limits(
-            placesPerRank: (options.batch + worldSize - 1) / worldSize, queue: options.queue,
-            prefillRows: configuration.context)
+            batch: options.batch, worldSize: worldSize, queue: options.queue,
+            context: configuration.context)
         let board = RequestBoard(limits, ranks: Array(0..<worldSize))
         let members = worlds.isEmpty ? [nil] : worlds.map(Optional.some)
         let mailboxes = members.map { _ in ThreadExchange.Mailbox() }
@@ -158,8 +158,9 @@ private struct EngineMember: Sendable {
                 mixture = try await RankMixture(
                     weights, in: world,
                     RankMixture.Configuration(
-                        rowType: options.rowType, prefillRows: limits.prefillRows,
-                        decodeRows: limits.placesPerRank, worldSize: world.worldSize,
+                        rowType: options.rowType, prefillRows: limits.context,
+                        // Rank 0 has the most places; the operators of all ranks are alike.
+                        decodeRows: limits.places[0], worldSize: world.worldSize,
                         ranksPerNode: options.ranksPerNode, decodeKernel: options.decodeKernel))
             } else {
                 weights = try whole ?? ModelWeights(file)
