@@ -183,14 +183,8 @@ private struct EngineMember: Sendable {
 
     /// Step after step until the plan says stop; a rank that is lost is left behind.
     private func steps(_ loop: RankLoop) async throws {
-        let heartbeat = Task {
-            // The others wait in the exchange meanwhile, whose deadline is far longer.
-            while !Task.isCancelled {
-                try await Task.sleep(for: .milliseconds(500))
-                board.wake()
-            }
-        }
-        defer { heartbeat.cancel() }
+        let heartbeat = exchange.needsHeartbeat ? Task { try await beat() } : nil
+        defer { heartbeat?.cancel() }
         var events: [TokenEvent] = []
         while true {
             do {
@@ -203,6 +197,14 @@ private struct EngineMember: Sendable {
                 loop.reset()
                 try await goOn(after: error)
             }
+        }
+    }
+
+    /// Twice a second; the deadline that the others wait with is far longer.
+    private func beat() async throws {
+        while true {
+            try await Task.sleep(for: .milliseconds(500))
+            board.wake()
         }
     }
 

@@ -149,7 +149,7 @@ package final class RequestBoard: Sendable {
 
     /// Ends a request whose client is gone, or has enough.
     package func cancel(_ id: UInt64) {
-        let updates = state.withLock { state -> AsyncStream<Update>.Continuation? in
+        let cancelled = state.withLock { state -> Request? in
             guard let request = state.requests.removeValue(forKey: id) else { return nil }
             if let rank = request.rank {
                 state.cancellations.append(id)
@@ -157,9 +157,11 @@ package final class RequestBoard: Sendable {
             } else {
                 state.waiting.removeAll { $0 == id }
             }
-            return request.updates
+            return request
         }
-        updates?.finish()
+        // Of one that is over the ranks need not hear.
+        guard let cancelled else { return }
+        cancelled.updates.finish()
         wake()
     }
 

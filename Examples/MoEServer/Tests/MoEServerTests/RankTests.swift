@@ -116,6 +116,16 @@ import MoEServing
         await engine.stop()
     }
 
+    @Test func anIdleEngineOfThreadsDoesNoSteps() async throws {
+        let engine = try await Engine.start(
+            model: Paths.model, EngineOptions(.threads(2)), logger: Logger(label: "test"))
+        _ = try await engine.complete(CompletionParameters(prompt: [65], maxTokens: 2))
+        let steps = engine.board.status.steps
+        try await Task.sleep(for: .milliseconds(1200))
+        #expect(engine.board.status.steps == steps)
+        await engine.stop()
+    }
+
     @Test func requestsBeyondTheQueueAreRefusedAndTheOthersAnswered() async throws {
         var options = EngineOptions(.threads(2))
         (options.batch, options.queue) = (2, 3)

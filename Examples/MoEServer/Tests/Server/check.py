@@ -230,6 +230,15 @@ class Processes(unittest.TestCase):
             self.assertEqual(server.terminate(), [0])
             self.assertIsNone(list(stream)[-1])
 
+    def test_ranks_that_wait_for_requests_cost_little(self):
+        with Server(ranks=3, launched=True) as server:
+            before, begin = server.metric("moe_steps_total"), time.monotonic()
+            time.sleep(3)
+            steps = server.metric("moe_steps_total") - before
+            # Rank 0 comes twice a second, so that nobody's deadline passes, and no other adds to it.
+            self.assertGreater(steps, 0)
+            self.assertLess(steps, 2 * (time.monotonic() - begin) + 2)
+
     def test_a_rank_that_is_killed_costs_what_was_under_way_and_its_experts(self):
         with Server(ranks=4, launched=True) as server:
             ask = lambda number: server.complete(
