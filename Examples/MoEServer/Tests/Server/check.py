@@ -90,10 +90,19 @@ class Answers(unittest.TestCase):
             ({"prompt": "x", "max_tokens": "9"}, "max_tokens"),
             ({"prompt": "x", "temperature": -1}, "temperature"),
             ({"prompt": "x", "temperature": "hot"}, "temperature"),
+            ({"prompt": "x", "max_tokens": 1e300}, "1 to 511"),
+            ({"prompt": "x", "temperature": 2.5}, "temperature is 2.5; legal is a number from 0 to 2"),
             ({"prompt": "x", "seed": 0.5}, "seed"), ({"prompt": "x", "stream": "yes"}, "stream"),
+            ({"prompt": "x", "seed": 2**63}, f"from {-2**63} to {2**63 - 1}"),
             ({"prompt": "x", "stop": 1}, "stop"), ({"prompt": "x", "stop": [""]}, "stop"),
-            ({"prompt": "x", "stop": ["a"] * 5}, "stop"), ({"prompt": "x", "n": 2}, "n is"),
-            ({"prompt": "x", "logprobs": 3}, "logprobs"),
+            ({"prompt": "x", "stop": ["a"] * 5}, "stop"), 
+            ({"prompt": "x", "n": 2}, "n is 2, which this server does not do; legal is 1 or"),
+            ({"prompt": "x", "top_p": 0.5}, "top_p is 0.5, which this server does not do; legal is 1 or"),
+            ({"prompt": "x", "logprobs": 3}, "logprobs"), ({"prompt": "x", "echo": True}, "echo"),
+            # What is not known is not left out silently.
+            ({"prompt": "x", "top_k": 5}, "top_k"), ({"prompt": "x", "max_completion_tokens": 5}, "max_tokens"),
+            ({"prompt": "x", "max_token": 5}, "legal are best_of, echo,"),
+            ({"prompt": "x", "stream_options": {"include_usage": True}}, "stream_options"),
         ]:
             with self.subTest(body=str(body)[:40]):
                 if isinstance(body, str):
@@ -102,6 +111,25 @@ class Answers(unittest.TestCase):
                 self.assertEqual(status, 400)
                 self.assertEqual(answer["error"]["type"], "invalid_request_error")
                 self.assertIn(word, answer["error"]["message"])
+
+    def test_fields_that_change_nothing_are_taken(self):
+        fields = {"prompt": PROMPT, "max_tokens": 20, "temperature": 0}
+        _, plain = self.server.complete(**fields)
+        status, answer = self.server.complete(
+            **fields, user="somebody", metadata={"a": 1}, n=1, best_of=1.0, echo=False, top_p=1,
+            presence_penalty=0.0, frequency_penalty=0, logit_bias={}, suffix="", stream_options={},
+            logprobs=None, top_k=None)
+        self.assertEqual(status, 200, answer)
+        self.assertEqual(answer["choices"], plain["choices"])
+
+    def test_all_digits_of_a_seed_count(self):
+        texts = []
+        for seed in [2**53, 2**53 + 1, 2**63 - 1, 2**63 - 2, -2**63]:
+            status, answer = self.server.complete(
+                prompt="The", max_tokens=80, temperature=2, seed=seed)
+            self.assertEqual(status, 200)
+            texts.append(answer["choices"][0]["text"])
+        self.assertEqual(len(set(texts)), len(texts))
 
     def test_what_is_not_there_is_404_and_says_what_is(self):
         for method, path, body in [
