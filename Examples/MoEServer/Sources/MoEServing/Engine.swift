@@ -16,6 +16,10 @@ package enum Placement: Hashable, Sendable {
 /// How an engine is made; the same on every rank.
 package struct EngineOptions: Sendable {
     package var placement: Placement
+    /// How many ranks a launcher must have started; nil: any number.
+    package var launchedRanks: Int?
+    /// The number of ranks in whose order of sums the reference adds.
+    package var referenceRanks = 1
     /// Sequences that run at the same time, on all ranks together.
     package var batch = 16
     /// Requests that may wait.
@@ -28,6 +32,22 @@ package struct EngineOptions: Sendable {
     package var decodeKernel: KernelType = .asyncLL
 
     package init(_ placement: Placement) { self.placement = placement }
+
+    /// What can be said only once the launcher's ranks have met.
+    fileprivate func check(launched worldSize: Int) throws(Engine.InvalidOptions) {
+        if let launchedRanks, launchedRanks != worldSize {
+            throw Engine.InvalidOptions(
+                description:
+                    "\(launchedRanks) ranks are asked for, and a launcher started \(worldSize);"
+                    + " legal is \(worldSize), or to leave it to the launcher")
+        }
+        if let ranksPerNode, !(1...worldSize).contains(ranksPerNode) {
+            throw Engine.InvalidOptions(
+                description:
+                    "\(ranksPerNode) ranks per node; legal are 1 to \(worldSize), which is how"
+                    + " many a launcher started")
+        }
+    }
 }
 
 /// The ranks at work: each in a thread of its own, doing what the board's plans say.
@@ -54,13 +74,17 @@ package final class Engine: Sendable {
         self.tasks = tasks
     }
 
+    /// Options that do not fit the world that a launcher started.
+    package struct InvalidOptions: Error, CustomStringConvertible {
+        package let description: String
+    }
+
     /// Makes the world, loads the model and lets the ranks begin.
     ///
-    /// - Throws: `SafetensorsFile.Invalid` for a bad model; what MoriEP throws.
+    /// - Throws: `SafetensorsFile.Invalid` for a bad model; `InvalidOptions`; what MoriEP throws.
     package static func start(
-        model path: String, _ options: EngineOptions, logger: Logger
+        model file: SafetensorsFile, _ options: EngineOptions, logger: Logger
     ) async throws -> Engine {
-        let file = try SafetensorsFile(path: path)
         let configuration = try ModelConfiguration(file.metadata)
         let whole = options.placement == .launched ? nil : try ModelWeights(file)
         let worlds: [SymmetricMemory]
@@ -76,6 +100,14 @@ package final class Engine: Sendable {
             ]
         }
         let worldSize = worlds.first?.worldSize ?? 1
+        if options.placement == .launched {
+            do {
+                try options.check(launched: worldSize)
+            } catch {
+                for world in worlds { world.abort("\(error)") }
+                throw error
+            }
+        }
         let limits = RequestBoard.Limits(
             batch: options.batch, worldSize: worldSize, queue: options.queue,
             context: configuration.context)
@@ -164,7 +196,7 @@ private struct EngineMember: Sendable {
                         ranksPerNode: options.ranksPerNode, decodeKernel: options.decodeKernel))
             } else {
                 weights = try whole ?? ModelWeights(file)
-                mixture = ReferenceMixture(weights)
+                mixture = ReferenceMixture(weights, inOrderOf: options.referenceRanks)
             }
             let loop = RankLoop(rank: rank, Transformer(weights, mixture))
             ready.yield()

@@ -32,7 +32,8 @@ struct ServeCommand: AsyncParsableCommand {
         let logger = ModelOptions.logger
         var engineOptions = options.engine()
         engineOptions.queue = queue
-        let engine = try await Engine.start(model: options.model, engineOptions, logger: logger)
+        let engine = try await Engine.start(
+            model: options.readModel(), engineOptions, logger: logger)
         guard engine.serves else {
             // Rank 0 says when it is over, also where a launcher tells all processes at once.
             signal(SIGTERM, SIG_IGN)

@@ -16,7 +16,7 @@ import MoEServing
     /// What comes of all prompts at once, with temperatures.
     static func texts(_ options: EngineOptions) async throws -> [[UInt8]] {
         let engine = try await Engine.start(
-            model: Paths.model, options, logger: Logger(label: "test"))
+            model: Models.file, options, logger: Logger(label: "test"))
         let texts = try await withThrowingTaskGroup(of: (Int, [UInt8]).self) { group in
             for (index, prompt) in prompts.enumerated() {
                 group.addTask {
@@ -59,7 +59,7 @@ import MoEServing
 
     @Test func aRequestThatIsCancelledLeavesTheBatch() async throws {
         let engine = try await Engine.start(
-            model: Paths.model, EngineOptions(.threads(2)), logger: Logger(label: "test"))
+            model: Models.file, EngineOptions(.threads(2)), logger: Logger(label: "test"))
         let (id, updates) = try engine.board.submit(
             CompletionParameters(prompt: [65], maxTokens: 500))
         for await _ in updates { break }
@@ -73,7 +73,7 @@ import MoEServing
 
     @Test func requestsThatNoSequenceHasRoomForAreRefusedAndHoldNobodyUp() async throws {
         let engine = try await Engine.start(
-            model: Paths.model, EngineOptions(.threads(2)), logger: Logger(label: "test"))
+            model: Models.file, EngineOptions(.threads(2)), logger: Logger(label: "test"))
         let context = engine.configuration.context
         for (promptBytes, maxTokens) in [
             (context, 1), (context + 1, 1), (10 * context, 1), (context - 1, 2), (0, context + 1),
@@ -102,7 +102,7 @@ import MoEServing
         var options = EngineOptions(.threads(3))
         options.batch = batch
         let engine = try await Engine.start(
-            model: Paths.model, options, logger: Logger(label: "test"))
+            model: Models.file, options, logger: Logger(label: "test"))
         #expect(engine.board.status.places == batch)
         let taken = try (0..<20).map { _ in
             try engine.board.submit(CompletionParameters(prompt: [65], maxTokens: 40)).updates
@@ -118,7 +118,7 @@ import MoEServing
 
     @Test func anIdleEngineOfThreadsDoesNoSteps() async throws {
         let engine = try await Engine.start(
-            model: Paths.model, EngineOptions(.threads(2)), logger: Logger(label: "test"))
+            model: Models.file, EngineOptions(.threads(2)), logger: Logger(label: "test"))
         _ = try await engine.complete(CompletionParameters(prompt: [65], maxTokens: 2))
         let steps = engine.board.status.steps
         try await Task.sleep(for: .milliseconds(1200))
@@ -130,7 +130,7 @@ import MoEServing
         var options = EngineOptions(.threads(2))
         (options.batch, options.queue) = (2, 3)
         let engine = try await Engine.start(
-            model: Paths.model, options, logger: Logger(label: "test"))
+            model: Models.file, options, logger: Logger(label: "test"))
         var taken: [AsyncStream<RequestBoard.Update>] = []
         var refused = 0
         for _ in 0..<20 {
@@ -162,7 +162,8 @@ import MoEServing
     @Test func aFileThatIsNoModelIsRefusedBeforeRanksBegin() async {
         await #expect(throws: SafetensorsFile.Invalid.self) {
             try await Engine.start(
-                model: "/nonexistent", EngineOptions(.threads(2)), logger: Logger(label: "test"))
+                model: SafetensorsFile(SafetensorsTests.file("{}", [])), EngineOptions(.threads(2)),
+                logger: Logger(label: "test"))
         }
     }
 

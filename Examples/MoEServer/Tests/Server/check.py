@@ -13,7 +13,7 @@ import time
 import unittest
 
 import browser
-from server import EXAMPLE, Server, wait_until
+from server import EXAMPLE, Server, run, wait_until
 
 # Of the model this is known: it has read the licence.
 PROMPT = "This program is free software"
@@ -208,6 +208,49 @@ class Answers(unittest.TestCase):
             page.evaluate("document.getElementById('form').noValidate = true")
             page.evaluate("document.getElementById('go').click()")
             shows("document.getElementById('speed').textContent.includes('max_tokens')", "a reason")
+
+
+class Commands(unittest.TestCase):
+    """What the program does without clients."""
+
+    def refused(self, *arguments, says, launched=0):
+        begin = time.monotonic()
+        for status, output, error in run(*arguments, launched=launched, seconds=30):
+            self.assertNotEqual(status, 0)
+            self.assertGreater(status, 0, f"ended by a signal: {error}")
+            self.assertIn(says, error)
+            self.assertEqual(output, "")
+        return time.monotonic() - begin
+
+    def test_a_text_that_does_not_fit_is_refused(self):
+        for tokens, prompt, says in [
+            (2**63 - 1, "x", "legal are 1 to 511"), (512, "x", "legal are 1 to 511"),
+            (1, "x" * 512, "legal are up to 511"), (0, "x", "legal is 1 or more"),
+        ]:
+            with self.subTest(tokens=tokens):
+                self.refused("generate", "--tokens", str(tokens), prompt, says=says)
+        self.refused("generate", "--tokens", str(2**63 - 1), "x", says="legal are 1 to 511", launched=2)
+        [(status, output, _)] = run("generate", "--ranks", "2", "--tokens", "8", "This program is")
+        self.assertEqual((status, len(output)), (0, 9))
+
+    def test_numbers_of_ranks_that_cannot_be_are_refused(self):
+        for options, says in [
+            (["--ranks", "65"], "legal are 0 to 64"), (["--ranks-per-node", "5"], "legal are 1 to"),
+            (["--ranks", "2", "--ranks-per-node", "3"], "legal are 1 to the number of ranks, 2"),
+            (["--ranks-per-node", "0"], "legal are 1 to"), (["--batch", "0"], "legal are 1 to 1024"),
+        ]:
+            with self.subTest(options=options):
+                self.refused("generate", *options, "x", says=says)
+        self.refused("generate", "--ranks", "3", "x", says="a launcher started 2", launched=2)
+        self.refused("generate", "--ranks-per-node", "3", "x", says="legal are 1 to 2", launched=2)
+        results = run("generate", "--ranks", "2", "--tokens", "4", "x", launched=2)
+        self.assertEqual([status for status, _, _ in results], [0, 0])
+
+    def test_a_benchmark_of_more_sequences_than_may_wait_elsewhere_ends_well(self):
+        [(status, output, error)] = run(
+            "bench", "--ranks", "3", "--batch", "80", "--tokens", "4", "--repeats", "1")
+        self.assertEqual(status, 0, error)
+        self.assertIn("texts are the same", output)
 
 
 class Load(unittest.TestCase):
