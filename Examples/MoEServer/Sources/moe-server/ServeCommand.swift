@@ -21,11 +21,25 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: "Requests that may wait for a place, 1 or more; others are answered 429.")
     var queue = 64
 
+    @Option(help: "Seconds for the body of a request, 1 to 3600; a slower one is answered 408.")
+    var requestTimeout = 10
+
+    @Option(
+        help:
+            "Seconds that a client may take nothing of what waits for it, 1 to 3600, until it is left."
+    )
+    var writeTimeout = 30
+
     func validate() throws {
         guard (0...65535).contains(port) else {
             throw ValidationError("--port is \(port); legal are 0 to 65535")
         }
         guard queue >= 1 else { throw ValidationError("--queue is \(queue); legal is 1 or more") }
+        for (name, seconds) in [
+            ("--request-timeout", requestTimeout), ("--write-timeout", writeTimeout),
+        ] where !(1...3600).contains(seconds) {
+            throw ValidationError("\(name) is \(seconds); legal are 1 to 3600")
+        }
     }
 
     func run() async throws {
@@ -42,13 +56,16 @@ struct ServeCommand: AsyncParsableCommand {
         }
         let model = URL(fileURLWithPath: options.model).deletingPathExtension().lastPathComponent
         let clients = Clients()
+        let deadlines = ClientDeadlines(
+            request: .seconds(Int64(requestTimeout)), write: .seconds(Int64(writeTimeout)))
         let router = Routes.make(
             engine, model: model, metrics: ServerMetrics(), clients: clients)
         let app = Application(
             router: router,
             server: .http1(
                 configuration: .init(
-                    additionalChannelHandlers: [clients.makeHandler()], idleTimeout: .seconds(60))),
+                    additionalChannelHandlers: [clients.makeHandler(), deadlines.makeHandler()],
+                    idleTimeout: .seconds(60))),
             configuration: ApplicationConfiguration(
                 address: .hostname(host, port: port),
                 availableConnectionsDelegate: MaximumAvailableConnections(1024)),

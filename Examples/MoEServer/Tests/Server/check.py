@@ -2,6 +2,8 @@
 """Checks the server over HTTP, as its clients see it; run by check.sh."""
 
 import concurrent.futures
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -208,6 +210,99 @@ class Answers(unittest.TestCase):
             page.evaluate("document.getElementById('form').noValidate = true")
             page.evaluate("document.getElementById('go').click()")
             shows("document.getElementById('speed').textContent.includes('max_tokens')", "a reason")
+
+
+class SlowClients(unittest.TestCase):
+    """A server with little patience."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--request-timeout", "1", "--write-timeout", "1", ranks=1)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.kill()
+
+    def connect(self):
+        raw = socket.create_connection(("127.0.0.1", self.server.port), 20)
+        self.addCleanup(raw.close)
+        return raw
+
+    def drip(self, raw, seconds=20):
+        """Sends a byte now and then until the other side has closed; what it said, and when."""
+        begin, answer = time.monotonic(), b""
+        raw.settimeout(0.2)
+        while time.monotonic() < begin + seconds:
+            try:
+                raw.sendall(b" ")
+                part = raw.recv(4096)
+                if not part:
+                    return answer.decode(), time.monotonic() - begin
+                answer += part
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                return answer.decode(), time.monotonic() - begin
+        self.fail(f"it was not closed in {seconds} s; it said {answer!r}")
+
+    def test_a_body_that_drips_is_408_and_the_connection_closed(self):
+        for framing in [b"content-length: 1000", b"transfer-encoding: chunked"]:
+            with self.subTest(framing=framing):
+                raw = self.connect()
+                raw.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\n%s\r\n\r\n" % framing)
+                if b"chunked" in framing:
+                    raw.sendall(b"3e8\r\n")
+                answer, seconds = self.drip(raw)
+                self.assertTrue(answer.startswith("HTTP/1.1 408 "), answer)
+                self.assertIn("connection: close", answer.lower())
+                self.assertIn("within the 1 s", answer)
+                self.assertGreater(seconds, 0.9)
+        _, text = self.server.request("GET", "/metrics")
+        self.assertIn('moe_http_responses_total{status="408"} 2\n', text)
+
+    def test_a_body_that_nobody_reads_holds_no_connection_up(self):
+        raw = self.connect()
+        raw.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        answer, _ = self.drip(raw)
+        self.assertTrue(answer.startswith("HTTP/1.1 200 "), answer)
+
+    def test_a_connection_that_is_kept_has_time_again_with_each_request(self):
+        fields = json.dumps({"prompt": "x", "max_tokens": 2}).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        self.addCleanup(connection.close)
+        connection.connect()
+        socket_ = connection.sock
+        for _ in range(3):
+            connection.request("POST", "/v1/completions", fields)
+            response = connection.getresponse()
+            self.assertEqual((response.status, len(response.read()) > 0), (200, True))
+            time.sleep(1.2)
+        self.assertIs(connection.sock, socket_)
+
+    def test_a_client_that_takes_nothing_of_its_answers_is_left(self):
+        body = json.dumps({"prompt": "x", "max_tokens": 511, "temperature": 2, "stream": True}).encode()
+        request = (b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s"
+                   % (len(body), body))
+        raw = socket.socket()
+        self.addCleanup(raw.close)
+        # The system takes little in its place.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", self.server.port))
+        number = 200
+        raw.sendall(request * number)
+        # Once buffers are full no more is asked of the model; then the deadline passes.
+        made = -1
+        while (now := self.server.metric("moe_tokens_total")) != made:
+            made = now
+            time.sleep(2.5)
+        self.assertEqual(self.server.metric("moe_requests_running"), 0)
+        # Whoever reads on now gets what was on its way, and no further answer.
+        answers = b""
+        with contextlib.suppress(ConnectionError):
+            while part := raw.recv(1 << 16):
+                answers += part
+        self.assertLess(answers.count(b"HTTP/1.1 200 OK"), number)
+        self.assertGreater(answers.count(b"HTTP/1.1 200 OK"), 0)
 
 
 class Commands(unittest.TestCase):
