@@ -149,16 +149,21 @@ package final class Engine: Sendable {
             worldSize: worldSize, tasks)
     }
 
-    /// Waits until the ranks have ended.
+    /// Waits until the ranks of this process have ended.
     ///
-    /// - Throws: why, if not by `stop`.
+    /// - Throws: why, if not by `end` or `stop`; of several ranks, why the lowest has.
     package func run() async throws {
-        for task in tasks { try await task.value }
+        var outcomes: [Result<Void, any Error>] = []
+        for task in tasks { outcomes.append(await task.result) }
+        for outcome in outcomes { try outcome.get() }
     }
 
-    /// Ends the steps of all ranks: requests that still run fail.
+    /// Lets the ranks end after the step that they are in: requests that still run fail.
+    package func end() { board.stop() }
+
+    /// The same, and waits for it.
     package func stop() async {
-        board.stop()
+        end()
         for task in tasks { _ = await task.result }
     }
 }

@@ -75,17 +75,30 @@ struct ServeCommand: AsyncParsableCommand {
                 // A pipe that somebody waits on has it at once.
                 fflush(nil)
             }, logger: logger)
-        // What runs when a signal comes is finished; not longer than this.
+        // The last service is the first to be shut down: the ranks work until nobody asks any more. When
+        // they fail, the server shuts down as after a signal, and run() throws why.
         var group = ServiceGroupConfiguration(
-            services: [app], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            services: [
+                .init(
+                    service: RanksService(engine: engine),
+                    failureTerminationBehavior: .gracefullyShutdownGroup),
+                .init(service: app),
+            ], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        // What runs then is finished; not longer than this.
         group.maximumGracefulShutdownDuration = Duration.seconds(20)
-        let result: Result<Void, any Error>
-        do {
-            result = .success(try await ServiceGroup(configuration: group).run())
-        } catch {
-            result = .failure(error)
+        try await ServiceGroup(configuration: group).run()
+    }
+}
+
+/// The ranks, for as long as they do steps.
+private struct RanksService: Service {
+    let engine: Engine
+
+    func run() async throws {
+        try await withTaskCancellationOrGracefulShutdownHandler {
+            try await engine.run()
+        } onCancelOrGracefulShutdown: {
+            engine.end()
         }
-        await engine.stop()
-        try result.get()
     }
 }

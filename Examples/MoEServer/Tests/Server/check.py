@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -404,6 +405,28 @@ class Processes(unittest.TestCase):
             # Rank 0 comes twice a second, so that nobody's deadline passes, and no other adds to it.
             self.assertGreater(steps, 0)
             self.assertLess(steps, 2 * (time.monotonic() - begin) + 2)
+
+    def test_ranks_that_fail_for_good_end_the_server_after_their_clients_heard_of_it(self):
+        with Server(ranks=3, launched=True) as server:
+            fields = {"prompt": "x", "max_tokens": 510, "temperature": 2, "seed": 2}
+            pool = self.enterContext(concurrent.futures.ThreadPoolExecutor(1))
+            whole = pool.submit(lambda: server.complete(**fields))
+            stream = server.stream(**fields)
+            next(stream)
+            wait_until(lambda: server.metric("moe_requests_running") == 2, "both requests")
+            # It has six descriptors left: enough for an event loop, and not for the memory and the
+            # connections that going on without a rank takes.
+            pid = server.processes[0].pid
+            used = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+            limit = sorted(set(range(1024)) - used)[6]
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+            server.processes[2].kill()
+            rest = list(stream)
+            self.assertIn("rank", rest[-2]["error"]["message"])
+            self.assertIsNone(rest[-1])
+            self.assertEqual(whole.result(30)[0], 503)
+            for process in server.processes[:2]:
+                self.assertGreater(process.wait(60), 0)
 
     def test_a_rank_that_is_killed_costs_what_was_under_way_and_its_experts(self):
         with Server(ranks=4, launched=True) as server:
