@@ -16,6 +16,10 @@ package enum Placement: Hashable, Sendable {
 /// How an engine is made; the same on every rank.
 package struct EngineOptions: Sendable {
     package var placement: Placement
+    /// How many ranks a launcher must have started; nil: any number.
+    package var launchedRanks: Int?
+    /// The number of ranks in whose order of sums the reference adds.
+    package var referenceRanks = 1
     /// Sequences that run at the same time, on all ranks together.
     package var batch = 16
     /// Requests that may wait.
@@ -28,6 +32,22 @@ package struct EngineOptions: Sendable {
     package var decodeKernel: KernelType = .asyncLL
 
     package init(_ placement: Placement) { self.placement = placement }
+
+    /// What can be said only once the launcher's ranks have met.
+    fileprivate func check(launched worldSize: Int) throws(Engine.InvalidOptions) {
+        if let launchedRanks, launchedRanks != worldSize {
+            throw Engine.InvalidOptions(
+                description:
+                    "\(launchedRanks) ranks are asked for, and a launcher started \(worldSize);"
+                    + " legal is \(worldSize), or to leave it to the launcher")
+        }
+        if let ranksPerNode, !(1...worldSize).contains(ranksPerNode) {
+            throw Engine.InvalidOptions(
+                description:
+                    "\(ranksPerNode) ranks per node; legal are 1 to \(worldSize), which is how"
+                    + " many a launcher started")
+        }
+    }
 }
 
 /// The ranks at work: each in a thread of its own, doing what the board's plans say.
@@ -54,13 +74,17 @@ package final class Engine: Sendable {
         self.tasks = tasks
     }
 
+    /// Options that do not fit the world that a launcher started.
+    package struct InvalidOptions: Error, CustomStringConvertible {
+        package let description: String
+    }
+
     /// Makes the world, loads the model and lets the ranks begin.
     ///
-    /// - Throws: `SafetensorsFile.Invalid` for a bad model; what MoriEP throws.
+    /// - Throws: `SafetensorsFile.Invalid` for a bad model; `InvalidOptions`; what MoriEP throws.
     package static func start(
-        model path: String, _ options: EngineOptions, logger: Logger
+        model file: SafetensorsFile, _ options: EngineOptions, logger: Logger
     ) async throws -> Engine {
-        let file = try SafetensorsFile(path: path)
         let configuration = try ModelConfiguration(file.metadata)
         let whole = options.placement == .launched ? nil : try ModelWeights(file)
         let worlds: [SymmetricMemory]
@@ -76,9 +100,17 @@ package final class Engine: Sendable {
             ]
         }
         let worldSize = worlds.first?.worldSize ?? 1
+        if options.placement == .launched {
+            do {
+                try options.check(launched: worldSize)
+            } catch {
+                for world in worlds { world.abort("\(error)") }
+                throw error
+            }
+        }
         let limits = RequestBoard.Limits(
-            placesPerRank: (options.batch + worldSize - 1) / worldSize, queue: options.queue,
-            prefillRows: configuration.context)
+            batch: options.batch, worldSize: worldSize, queue: options.queue,
+            context: configuration.context)
         let board = RequestBoard(limits, ranks: Array(0..<worldSize))
         let members = worlds.isEmpty ? [nil] : worlds.map(Optional.some)
         let mailboxes = members.map { _ in ThreadExchange.Mailbox() }
@@ -117,16 +149,21 @@ package final class Engine: Sendable {
             worldSize: worldSize, tasks)
     }
 
-    /// Waits until the ranks have ended.
+    /// Waits until the ranks of this process have ended.
     ///
-    /// - Throws: why, if not by `stop`.
+    /// - Throws: why, if not by `end` or `stop`; of several ranks, why the lowest has.
     package func run() async throws {
-        for task in tasks { try await task.value }
+        var outcomes: [Result<Void, any Error>] = []
+        for task in tasks { outcomes.append(await task.result) }
+        for outcome in outcomes { try outcome.get() }
     }
 
-    /// Ends the steps of all ranks: requests that still run fail.
+    /// Lets the ranks end after the step that they are in: requests that still run fail.
+    package func end() { board.stop() }
+
+    /// The same, and waits for it.
     package func stop() async {
-        board.stop()
+        end()
         for task in tasks { _ = await task.result }
     }
 }
@@ -158,12 +195,13 @@ private struct EngineMember: Sendable {
                 mixture = try await RankMixture(
                     weights, in: world,
                     RankMixture.Configuration(
-                        rowType: options.rowType, prefillRows: limits.prefillRows,
-                        decodeRows: limits.placesPerRank, worldSize: world.worldSize,
+                        rowType: options.rowType, prefillRows: limits.context,
+                        // Rank 0 has the most places; the operators of all ranks are alike.
+                        decodeRows: limits.places[0], worldSize: world.worldSize,
                         ranksPerNode: options.ranksPerNode, decodeKernel: options.decodeKernel))
             } else {
                 weights = try whole ?? ModelWeights(file)
-                mixture = ReferenceMixture(weights)
+                mixture = ReferenceMixture(weights, inOrderOf: options.referenceRanks)
             }
             let loop = RankLoop(rank: rank, Transformer(weights, mixture))
             ready.yield()
@@ -182,14 +220,8 @@ private struct EngineMember: Sendable {
 
     /// Step after step until the plan says stop; a rank that is lost is left behind.
     private func steps(_ loop: RankLoop) async throws {
-        let heartbeat = Task {
-            // The others wait in the exchange meanwhile, whose deadline is far longer.
-            while !Task.isCancelled {
-                try await Task.sleep(for: .milliseconds(500))
-                board.wake()
-            }
-        }
-        defer { heartbeat.cancel() }
+        let heartbeat = exchange.needsHeartbeat ? Task { try await beat() } : nil
+        defer { heartbeat?.cancel() }
         var events: [TokenEvent] = []
         while true {
             do {
@@ -202,6 +234,14 @@ private struct EngineMember: Sendable {
                 loop.reset()
                 try await goOn(after: error)
             }
+        }
+    }
+
+    /// Twice a second; the deadline that the others wait with is far longer.
+    private func beat() async throws {
+        while true {
+            try await Task.sleep(for: .milliseconds(500))
+            board.wake()
         }
     }
 

@@ -6,11 +6,25 @@ import Synchronization
 /// a request takes one on the rank with the most free.
 package final class RequestBoard: Sendable {
     /// Why a request was not taken.
-    package enum Refusal: Error, Hashable {
-        /// As many wait as may.
-        case full
+    package enum Refusal: Error, Hashable, CustomStringConvertible {
+        /// As many wait as may: this many.
+        case full(queue: Int)
+        /// A sequence has no room for it.
+        case doesNotFit(promptBytes: Int, maxTokens: Int, context: Int)
         /// The ranks do no steps, for this reason.
         case unavailable(String)
+
+        package var description: String {
+            switch self {
+            case .full(let queue):
+                "\(queue) requests wait already, which is the most that may; try again"
+            case .doesNotFit(let promptBytes, let maxTokens, let context):
+                "a prompt of \(promptBytes) bytes and \(maxTokens) tokens; legal are prompts of up to"
+                    + " \(context - 1) bytes, and 1 token or more up to \(context) with the prompt's"
+                    + " bytes"
+            case .unavailable(let reason): reason
+            }
+        }
     }
 
     /// What comes of a request.
@@ -36,10 +50,21 @@ package final class RequestBoard: Sendable {
 
     /// Bounds of the board.
     struct Limits: Sendable {
-        var placesPerRank: Int
+        /// Sequences that run at the same time on each rank, by rank.
+        var places: [Int]
+        /// Requests that may wait.
         var queue: Int
-        /// Rows of a rank in one prefill.
-        var prefillRows: Int
+        /// Positions of a sequence; a rank reads as many rows in one prefill.
+        var context: Int
+
+        /// Spreads the places over the ranks, one more on the first ones where it does not come out even.
+        init(batch: Int, worldSize: Int, queue: Int, context: Int) {
+            places = (0..<worldSize).map { rank in
+                batch / worldSize + (rank < batch % worldSize ? 1 : 0)
+            }
+            self.queue = queue
+            self.context = context
+        }
     }
 
     private struct Request {
@@ -69,7 +94,7 @@ package final class RequestBoard: Sendable {
     init(_ limits: Limits, ranks: [Int]) {
         self.limits = limits
         var state = State()
-        for rank in ranks { state.free[rank] = limits.placesPerRank }
+        for rank in ranks { state.free[rank] = limits.places[rank] }
         self.state = Mutex(state)
     }
 
@@ -79,7 +104,7 @@ package final class RequestBoard: Sendable {
             Status(
                 waiting: state.waiting.count,
                 running: state.requests.count - state.waiting.count,
-                places: state.free.count * limits.placesPerRank,
+                places: state.free.keys.reduce(0) { $0 + limits.places[$1] },
                 activeRanks: state.free.keys.sorted(), failure: state.failure,
                 failures: state.failures, steps: state.steps, tokens: state.tokens)
         }
@@ -90,16 +115,25 @@ package final class RequestBoard: Sendable {
 
     /// Takes a request.
     ///
+    /// One that no sequence has room for is refused here, whoever asks: at the head of the queue it would
+    /// wait for ever, and everybody behind it.
+    ///
     /// - Returns: Its number, and what comes of it: the last update is a token that finishes, or a
     ///   failure. Whoever stops listening before ends the request.
     package func submit(
         _ parameters: CompletionParameters
     ) throws(Refusal) -> (id: UInt64, updates: AsyncStream<Update>) {
+        let room = limits.context - parameters.prompt.count
+        guard room >= 1, (1...room).contains(parameters.maxTokens) else {
+            throw .doesNotFit(
+                promptBytes: parameters.prompt.count, maxTokens: parameters.maxTokens,
+                context: limits.context)
+        }
         let (updates, continuation) = AsyncStream<Update>.makeStream()
         let id = try state.withLock { (state) throws(Refusal) in
             if state.isStopping { throw .unavailable("the server is stopping") }
             if let failure = state.failure { throw .unavailable(failure) }
-            guard state.waiting.count < limits.queue else { throw .full }
+            guard state.waiting.count < limits.queue else { throw .full(queue: limits.queue) }
             let id = state.nextID
             state.nextID += 1
             state.requests[id] = Request(parameters: parameters, updates: continuation)
@@ -115,7 +149,7 @@ package final class RequestBoard: Sendable {
 
     /// Ends a request whose client is gone, or has enough.
     package func cancel(_ id: UInt64) {
-        let updates = state.withLock { state -> AsyncStream<Update>.Continuation? in
+        let cancelled = state.withLock { state -> Request? in
             guard let request = state.requests.removeValue(forKey: id) else { return nil }
             if let rank = request.rank {
                 state.cancellations.append(id)
@@ -123,9 +157,11 @@ package final class RequestBoard: Sendable {
             } else {
                 state.waiting.removeAll { $0 == id }
             }
-            return request.updates
+            return request
         }
-        updates?.finish()
+        // Of one that is over the ranks need not hear.
+        guard let cancelled else { return }
+        cancelled.updates.finish()
         wake()
     }
 
@@ -170,11 +206,11 @@ package final class RequestBoard: Sendable {
             let rows = parameters.prompt.count + 1
             // The emptiest rank, the lowest of equals.
             let ranks = state.free.filter { rank, free in
-                free > 0 && room[rank, default: limits.prefillRows] >= rows
+                free > 0 && room[rank, default: limits.context] >= rows
             }
             guard let rank = ranks.max(by: { ($0.value, -$0.key) < ($1.value, -$1.key) })?.key
             else { break }
-            room[rank, default: limits.prefillRows] -= rows
+            room[rank, default: limits.context] -= rows
             state.free[rank]? -= 1
             state.requests[id]?.rank = rank
             state.waiting.removeFirst()
@@ -219,7 +255,7 @@ package final class RequestBoard: Sendable {
         state.withLock { state in
             state.failure = nil
             state.free = [:]
-            for rank in ranks { state.free[rank] = limits.placesPerRank }
+            for rank in ranks { state.free[rank] = limits.places[rank] }
         }
     }
 

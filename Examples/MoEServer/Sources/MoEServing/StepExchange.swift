@@ -4,6 +4,10 @@ import Synchronization
 
 /// How ranks learn what to do next, and tell what they did.
 protocol StepExchange: Sendable {
+    /// Whether this rank must do steps although there is nothing to do, because others wait for it with a
+    /// deadline.
+    var needsHeartbeat: Bool { get }
+
     /// Tells this rank's new tokens and waits for the next plan, which rank 0 makes.
     ///
     /// - Throws: what ended the ranks' steps.
@@ -17,6 +21,8 @@ protocol StepExchange: Sendable {
 struct WorldExchange: StepExchange {
     let world: SymmetricMemory
     let board: RequestBoard
+
+    var needsHeartbeat: Bool { world.rank == 0 }
 
     func next(_ events: [TokenEvent]) async throws -> StepPlan {
         // Rank 0's own tokens are nobody else's business.
@@ -45,6 +51,9 @@ struct ThreadExchange: StepExchange {
     let board: RequestBoard
     /// Of all ranks.
     let mailboxes: [Mailbox]
+
+    /// Nobody waits at a mailbox with a deadline.
+    var needsHeartbeat: Bool { false }
 
     func next(_ events: [TokenEvent]) async throws -> StepPlan {
         board.deliver(events)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import MoEModel
 import MoEServing
 
 struct GenerateCommand: AsyncParsableCommand {
@@ -29,20 +30,30 @@ struct GenerateCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        let file = try options.readModel()
+        let parameters = CompletionParameters(
+            prompt: Array(prompt.utf8), maxTokens: tokens, temperature: temperature, seed: seed)
+        try check(parameters, try ModelConfiguration(file.metadata))
         let engine = try await Engine.start(
-            model: options.model, options.engine(), logger: ModelOptions.logger)
+            model: file, options.engine(), logger: ModelOptions.logger)
         guard engine.serves else { return try await engine.run() }
-        let prompt = Array(prompt.utf8)
-        guard prompt.count + tokens <= engine.configuration.context else {
-            await engine.stop()
-            throw ValidationError(
-                "a prompt of \(prompt.count) bytes and \(tokens) tokens; legal are"
-                    + " \(engine.configuration.context) together")
-        }
-        let bytes = try await engine.complete(
-            CompletionParameters(
-                prompt: prompt, maxTokens: tokens, temperature: temperature, seed: seed))
+        let bytes = try await engine.complete(parameters)
         print(String(decoding: bytes, as: UTF8.self))
         await engine.stop()
+    }
+
+    /// Before ranks begin, and on all of them alike.
+    private func check(_ parameters: CompletionParameters, _ c: ModelConfiguration) throws {
+        let bytes = parameters.prompt.count
+        guard bytes < c.context else {
+            throw ValidationError(
+                "the prompt has \(bytes) bytes; legal are up to \(c.context - 1), because prompt and"
+                    + " completion share a context of \(c.context)")
+        }
+        guard tokens <= c.context - bytes else {
+            throw ValidationError(
+                "--tokens is \(tokens); behind this prompt of \(bytes) bytes legal are 1 to"
+                    + " \(c.context - bytes)")
+        }
     }
 }

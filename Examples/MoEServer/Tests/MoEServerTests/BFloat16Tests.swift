@@ -45,37 +45,68 @@ import Testing
         }
     }
 
-    static func read(_ text: String, _ mixture: any Mixture) throws -> Outcome {
-        let recorder = Recorder(mixture)
-        let model = Transformer(Models.weights, recorder)
-        let cache = KeyValueCache(model.configuration)
-        let rows = ([0] + Array(text.utf8)).map {
-            Transformer.Row($0, in: cache, wantsLogits: true)
+    /// How a text is read: by how many ranks, on which nodes, and by which kernel's rounds.
+    struct Setting: Hashable, Sendable, CustomTestStringConvertible {
+        var ranks: Int
+        var ranksPerNode: Int?
+        var phase = Phase.prefill
+        var decodeKernel = KernelType.asyncLL
+        var rowType = ElementType.bfloat16
+
+        var testDescription: String {
+            "\(ranks) ranks, \(ranksPerNode ?? ranks) a node, \(rowType), \(phase)"
+                + (phase == .decode ? " by \(decodeKernel)" : "")
         }
-        return Outcome(logits: try model.append(rows, phase: .prefill), routes: recorder.routes)
     }
 
-    /// The same on ranks, whose rows are bf16: rank 0 has the text, the others nothing.
-    static func readOnRanks(_ text: String, ranks: Int) async throws -> Outcome {
-        let worlds = try await SymmetricMemory.local(worldSize: ranks, device: Device(.host))
+    /// All rows at once, or one by one.
+    static func read(
+        _ text: String, _ mixture: any Mixture, phase: Phase = .prefill
+    ) throws -> Outcome {
+        let recorder = Recorder(mixture)
+        let model = Transformer(Models.weights, recorder)
+        let layers = model.configuration.layers
+        let cache = KeyValueCache(model.configuration)
+        let rows = tokens(text).map { Transformer.Row($0, in: cache, wantsLogits: true) }
+        let logits =
+            try phase == .prefill
+            ? model.append(rows, phase: phase)
+            : rows.flatMap { try model.append([$0], phase: phase) }
+        let routes = (0..<layers).map { layer in
+            stride(from: layer, to: recorder.routes.count, by: layers).flatMap {
+                recorder.routes[$0]
+            }
+        }
+        return Outcome(logits: logits, routes: routes)
+    }
+
+    static func tokens(_ text: String) -> [UInt8] { [0] + Array(text.utf8) }
+
+    /// The same on ranks: rank 0 has the text, the others nothing.
+    static func readOnRanks(_ text: String, _ setting: Setting) async throws -> Outcome {
+        let worlds = try await SymmetricMemory.local(
+            worldSize: setting.ranks, device: Device(.host))
         let tasks = worlds.map { world in
             let thread = RankThread(name: "rank \(world.rank)")
             return Task(executorPreference: thread) {
                 defer { thread.stop() }
                 let c = Models.weights.configuration
-                let own = RankMixture.experts(of: world.rank, worldSize: ranks, c)
+                let own = RankMixture.experts(of: world.rank, worldSize: setting.ranks, c)
                 let weights = try ModelWeights(Models.file, experts: own)
                 let mixture = try await RankMixture(
                     weights, in: world,
                     .init(
-                        rowType: .bfloat16, prefillRows: c.context, decodeRows: 1,
-                        worldSize: ranks))
-                let outcome: Outcome
+                        rowType: setting.rowType, prefillRows: c.context, decodeRows: 1,
+                        worldSize: setting.ranks, ranksPerNode: setting.ranksPerNode,
+                        decodeKernel: setting.decodeKernel))
+                var outcome = Outcome(logits: [], routes: [])
                 if world.rank == 0 {
-                    outcome = try read(text, mixture)
+                    outcome = try read(text, mixture, phase: setting.phase)
                 } else {
-                    _ = try Transformer(weights, mixture).append([], phase: .prefill)
-                    outcome = Outcome(logits: [], routes: [])
+                    let model = Transformer(weights, mixture)
+                    for _ in 0..<(setting.phase == .prefill ? 1 : tokens(text).count) {
+                        _ = try model.append([], phase: setting.phase)
+                    }
                 }
                 try await mixture.close()
                 try await world.close()
@@ -93,26 +124,53 @@ import Testing
         "1. Definitions.\n\n      \"License\" shall mean the terms and conditions for use,",
     ]
 
-    @Test(arguments: [1, 2, 4, 8])
-    func ranksRoundWhatTheReferenceRoundsAndNothingElse(_ ranks: Int) async throws {
+    /// On one node by IntraNode and AsyncLL, on two by InterNodeV1, InterNodeV1LL and AsyncLL.
+    static let settingsOfFourRanks = [
+        Setting(ranks: 4), Setting(ranks: 4, phase: .decode), Setting(ranks: 4, ranksPerNode: 2),
+        Setting(ranks: 4, ranksPerNode: 2, phase: .decode, decodeKernel: .interNodeV1LL),
+        Setting(ranks: 4, ranksPerNode: 2, phase: .decode),
+    ]
+
+    // With two experts a token, whatever else InterNodeV1 rounds is one number that was rounded before: a
+    // node's sum has one term, or the sum of the nodes has.
+    @Test(
+        arguments: [Setting(ranks: 1), Setting(ranks: 2), Setting(ranks: 8)] + settingsOfFourRanks)
+    func ranksRoundWhatTheReferenceRoundsAndNothingElse(_ setting: Setting) async throws {
         let text = Self.texts[0]
-        let found = try await Self.readOnRanks(text, ranks: ranks)
+        let found = try await Self.readOnRanks(text, setting)
         let expected = try Self.read(
             text,
-            ReferenceMixture(Models.weights, inOrderOf: ranks, rounding: { BFloat16($0).float }))
+            ReferenceMixture(
+                Models.weights, inOrderOf: setting.ranks, rounding: { BFloat16($0).float }))
         #expect(found.routes == expected.routes)
         // Bit by bit.
         #expect(found.logits == expected.logits)
     }
 
-    @Test(arguments: texts.indices)
-    func logitsStayWithinEightStandardDeviations(_ index: Int) async throws {
-        let text = Self.texts[index]
+    @Test(arguments: settingsOfFourRanks)
+    func rowsOfFloat32AreRoundedNowhere(_ setting: Setting) async throws {
+        var setting = setting
+        setting.rowType = .float32
+        let text = Self.texts[0]
+        let found = try await Self.readOnRanks(text, setting)
+        let expected = try Self.read(text, ReferenceMixture(Models.weights))
+        #expect(found.routes == expected.routes)
+        #expect(found.logits == expected.logits)
+    }
+
+    /// What even errors of the same size do to the logits behind a text.
+    struct Deviations: Sendable {
+        let exact: Outcome
+        /// Of each position whose rows went to the same experts often enough.
+        let standard: [Double]
+    }
+
+    static let deviations = texts.map { text in Task { try deviations(of: text) } }
+
+    private static func deviations(of text: String) throws -> Deviations {
         let topK = Models.weights.configuration.expertsPerToken
         let exact = try Self.read(text, ReferenceMixture(Models.weights))
-        let found = try await Self.readOnRanks(text, ranks: 4)
-        var positions = exact.common(with: found, topK: topK)
-        var generator = SystemRandomNumberGenerator()
+        var generator = SeededGenerator(for: "bf16, \"\(text.prefix(20))\"")
         var squares = [Double](repeating: 0, count: exact.logits.count)
         let draws = 24
         var drawn = [Int](repeating: 0, count: exact.logits.count)
@@ -132,11 +190,24 @@ import Testing
             }
         }
         // Too few draws say nothing.
-        positions = min(positions, drawn.firstIndex { $0 < draws / 3 } ?? positions)
+        let enough = drawn.prefix { $0 >= draws / 3 }
+        return Deviations(
+            exact: exact,
+            standard: zip(squares, enough).map { ($0 / Double($1)).squareRoot() })
+    }
+
+    @Test(arguments: texts.indices, settingsOfFourRanks)
+    func logitsStayWithinEightStandardDeviations(_ index: Int, _ setting: Setting) async throws {
+        let deviations = try await Self.deviations[index].value
+        let exact = deviations.exact
+        let found = try await Self.readOnRanks(Self.texts[index], setting)
+        let positions = min(
+            exact.common(with: found, topK: Models.weights.configuration.expertsPerToken),
+            deviations.standard.count)
         #expect(positions > 5)
         var (largest, bound) = (0.0, 0.0)
         for position in 0..<positions {
-            let deviation = (squares[position] / Double(drawn[position])).squareRoot()
+            let deviation = deviations.standard[position]
             let difference =
                 zip(exact.logits[position], found.logits[position]).map {
                     Double(abs($0 - $1))
@@ -145,7 +216,7 @@ import Testing
             (largest, bound) = (max(largest, difference), max(bound, 8 * deviation))
         }
         print(
-            "bf16: \(positions) of \(exact.logits.count) positions, logits differ by"
-                + " \(largest) at most, bounds up to \(bound)")
+            "bf16, \(setting.testDescription): \(positions) of \(exact.logits.count) positions, logits"
+                + " differ by \(largest) at most, bounds up to \(bound)")
     }
 }

@@ -71,7 +71,7 @@ import MoEModel
     @Test(arguments: 1...9)
     func rowsOfAProductDoNotDependOnTheirNumber(_ count: Int) {
         let (inner, columns) = (37, 83)
-        var generator = SystemRandomNumberGenerator()
+        var generator = SeededGenerator(for: "rows of a product, \(count)")
         func random(_ count: Int) -> [Float] {
             (0..<count).map { _ in Float.random(in: -1...1, using: &generator) }
         }

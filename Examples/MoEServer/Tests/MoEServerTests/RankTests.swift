@@ -16,7 +16,7 @@ import MoEServing
     /// What comes of all prompts at once, with temperatures.
     static func texts(_ options: EngineOptions) async throws -> [[UInt8]] {
         let engine = try await Engine.start(
-            model: Paths.model, options, logger: Logger(label: "test"))
+            model: Models.file, options, logger: Logger(label: "test"))
         let texts = try await withThrowingTaskGroup(of: (Int, [UInt8]).self) { group in
             for (index, prompt) in prompts.enumerated() {
                 group.addTask {
@@ -59,7 +59,7 @@ import MoEServing
 
     @Test func aRequestThatIsCancelledLeavesTheBatch() async throws {
         let engine = try await Engine.start(
-            model: Paths.model, EngineOptions(.threads(2)), logger: Logger(label: "test"))
+            model: Models.file, EngineOptions(.threads(2)), logger: Logger(label: "test"))
         let (id, updates) = try engine.board.submit(
             CompletionParameters(prompt: [65], maxTokens: 500))
         for await _ in updates { break }
@@ -71,11 +71,66 @@ import MoEServing
         await engine.stop()
     }
 
+    @Test func requestsThatNoSequenceHasRoomForAreRefusedAndHoldNobodyUp() async throws {
+        let engine = try await Engine.start(
+            model: Models.file, EngineOptions(.threads(2)), logger: Logger(label: "test"))
+        let context = engine.configuration.context
+        for (promptBytes, maxTokens) in [
+            (context, 1), (context + 1, 1), (10 * context, 1), (context - 1, 2), (0, context + 1),
+            (0, .max), (1, .max), (1, 0), (1, -1), (1, .min),
+        ] {
+            let refusal = RequestBoard.Refusal.doesNotFit(
+                promptBytes: promptBytes, maxTokens: maxTokens, context: context)
+            #expect(throws: refusal) {
+                try engine.board.submit(
+                    CompletionParameters(
+                        prompt: Array(repeating: 65, count: promptBytes), maxTokens: maxTokens))
+            }
+        }
+        // The longest that fit, and others behind them.
+        for (promptBytes, maxTokens) in [(context - 1, 1), (context - 8, 8), (1, 4)] {
+            let text = try await engine.complete(
+                CompletionParameters(
+                    prompt: Array(repeating: 65, count: promptBytes), maxTokens: maxTokens))
+            #expect(text.count <= maxTokens)
+        }
+        await engine.stop()
+    }
+
+    @Test(arguments: [1, 2, 3, 5, 8, 13])
+    func asManySequencesRunAsAreAskedFor(_ batch: Int) async throws {
+        var options = EngineOptions(.threads(3))
+        options.batch = batch
+        let engine = try await Engine.start(
+            model: Models.file, options, logger: Logger(label: "test"))
+        #expect(engine.board.status.places == batch)
+        let taken = try (0..<20).map { _ in
+            try engine.board.submit(CompletionParameters(prompt: [65], maxTokens: 40)).updates
+        }
+        // While some wait, all places are taken; never are more than there are.
+        var most = 0
+        for updates in taken {
+            for await _ in updates { most = max(most, engine.board.status.running) }
+        }
+        #expect(most == batch)
+        await engine.stop()
+    }
+
+    @Test func anIdleEngineOfThreadsDoesNoSteps() async throws {
+        let engine = try await Engine.start(
+            model: Models.file, EngineOptions(.threads(2)), logger: Logger(label: "test"))
+        _ = try await engine.complete(CompletionParameters(prompt: [65], maxTokens: 2))
+        let steps = engine.board.status.steps
+        try await Task.sleep(for: .milliseconds(1200))
+        #expect(engine.board.status.steps == steps)
+        await engine.stop()
+    }
+
     @Test func requestsBeyondTheQueueAreRefusedAndTheOthersAnswered() async throws {
         var options = EngineOptions(.threads(2))
         (options.batch, options.queue) = (2, 3)
         let engine = try await Engine.start(
-            model: Paths.model, options, logger: Logger(label: "test"))
+            model: Models.file, options, logger: Logger(label: "test"))
         var taken: [AsyncStream<RequestBoard.Update>] = []
         var refused = 0
         for _ in 0..<20 {
@@ -84,7 +139,7 @@ import MoEServing
                     try engine.board.submit(CompletionParameters(prompt: [65], maxTokens: 30))
                         .updates)
             } catch {
-                #expect(error == .full)
+                #expect(error == .full(queue: 3))
                 refused += 1
             }
         }
@@ -107,7 +162,8 @@ import MoEServing
     @Test func aFileThatIsNoModelIsRefusedBeforeRanksBegin() async {
         await #expect(throws: SafetensorsFile.Invalid.self) {
             try await Engine.start(
-                model: "/nonexistent", EngineOptions(.threads(2)), logger: Logger(label: "test"))
+                model: SafetensorsFile(SafetensorsTests.file("{}", [])), EngineOptions(.threads(2)),
+                logger: Logger(label: "test"))
         }
     }
 

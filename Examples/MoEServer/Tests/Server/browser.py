@@ -10,8 +10,12 @@ import tempfile
 import time
 
 
+# As scripts/setup.sh knows them.
+NAMES = ["chromium", "chromium-browser", "google-chrome"]
+
+
 def find():
-    return shutil.which("chromium") or shutil.which("chromium-browser")
+    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Page:

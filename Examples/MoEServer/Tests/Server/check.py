@@ -2,9 +2,12 @@
 """Checks the server over HTTP, as its clients see it; run by check.sh."""
 
 import concurrent.futures
+import contextlib
+import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -13,10 +16,17 @@ import time
 import unittest
 
 import browser
-from server import EXAMPLE, Server, wait_until
+from server import EXAMPLE, Server, run, wait_until
 
 # Of the model this is known: it has read the licence.
 PROMPT = "This program is free software"
+
+
+def miss(test, what):
+    """Skips a test that lacks something, except where everything is checked: there it has to be."""
+    if os.environ.get("CI"):
+        test.fail(what)
+    test.skipTest(what)
 
 
 class Answers(unittest.TestCase):
@@ -90,10 +100,19 @@ class Answers(unittest.TestCase):
             ({"prompt": "x", "max_tokens": "9"}, "max_tokens"),
             ({"prompt": "x", "temperature": -1}, "temperature"),
             ({"prompt": "x", "temperature": "hot"}, "temperature"),
+            ({"prompt": "x", "max_tokens": 1e300}, "1 to 511"),
+            ({"prompt": "x", "temperature": 2.5}, "temperature is 2.5; legal is a number from 0 to 2"),
             ({"prompt": "x", "seed": 0.5}, "seed"), ({"prompt": "x", "stream": "yes"}, "stream"),
+            ({"prompt": "x", "seed": 2**63}, f"from {-2**63} to {2**63 - 1}"),
             ({"prompt": "x", "stop": 1}, "stop"), ({"prompt": "x", "stop": [""]}, "stop"),
-            ({"prompt": "x", "stop": ["a"] * 5}, "stop"), ({"prompt": "x", "n": 2}, "n is"),
-            ({"prompt": "x", "logprobs": 3}, "logprobs"),
+            ({"prompt": "x", "stop": ["a"] * 5}, "stop"), 
+            ({"prompt": "x", "n": 2}, "n is 2, which this server does not do; legal is 1 or"),
+            ({"prompt": "x", "top_p": 0.5}, "top_p is 0.5, which this server does not do; legal is 1 or"),
+            ({"prompt": "x", "logprobs": 3}, "logprobs"), ({"prompt": "x", "echo": True}, "echo"),
+            # What is not known is not left out silently.
+            ({"prompt": "x", "top_k": 5}, "top_k"), ({"prompt": "x", "max_completion_tokens": 5}, "max_tokens"),
+            ({"prompt": "x", "max_token": 5}, "legal are best_of, echo,"),
+            ({"prompt": "x", "stream_options": {"include_usage": True}}, "stream_options"),
         ]:
             with self.subTest(body=str(body)[:40]):
                 if isinstance(body, str):
@@ -102,6 +121,25 @@ class Answers(unittest.TestCase):
                 self.assertEqual(status, 400)
                 self.assertEqual(answer["error"]["type"], "invalid_request_error")
                 self.assertIn(word, answer["error"]["message"])
+
+    def test_fields_that_change_nothing_are_taken(self):
+        fields = {"prompt": PROMPT, "max_tokens": 20, "temperature": 0}
+        _, plain = self.server.complete(**fields)
+        status, answer = self.server.complete(
+            **fields, user="somebody", metadata={"a": 1}, n=1, best_of=1.0, echo=False, top_p=1,
+            presence_penalty=0.0, frequency_penalty=0, logit_bias={}, suffix="", stream_options={},
+            logprobs=None, top_k=None)
+        self.assertEqual(status, 200, answer)
+        self.assertEqual(answer["choices"], plain["choices"])
+
+    def test_all_digits_of_a_seed_count(self):
+        texts = []
+        for seed in [2**53, 2**53 + 1, 2**63 - 1, 2**63 - 2, -2**63]:
+            status, answer = self.server.complete(
+                prompt="The", max_tokens=80, temperature=2, seed=seed)
+            self.assertEqual(status, 200)
+            texts.append(answer["choices"][0]["text"])
+        self.assertEqual(len(set(texts)), len(texts))
 
     def test_what_is_not_there_is_404_and_says_what_is(self):
         for method, path, body in [
@@ -160,7 +198,7 @@ class Answers(unittest.TestCase):
 
     def test_the_page_completes_in_a_browser(self):
         if not browser.find():
-            self.skipTest("chromium is not installed")
+            miss(self, f"none of {', '.join(browser.NAMES)} is installed")
         _, answer = self.server.complete(prompt=PROMPT, max_tokens=300, temperature=0)
         with browser.Page(f"http://127.0.0.1:{self.server.port}/") as page:
             def shows(script, what):
@@ -182,10 +220,146 @@ class Answers(unittest.TestCase):
             shows("document.getElementById('speed').textContent.includes('max_tokens')", "a reason")
 
 
+class SlowClients(unittest.TestCase):
+    """A server with little patience."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--request-timeout", "1", "--write-timeout", "1", ranks=1)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.kill()
+
+    def connect(self):
+        raw = socket.create_connection(("127.0.0.1", self.server.port), 20)
+        self.addCleanup(raw.close)
+        return raw
+
+    def drip(self, raw, seconds=20):
+        """Sends a byte now and then until the other side has closed; what it said, and when."""
+        begin, answer = time.monotonic(), b""
+        raw.settimeout(0.2)
+        while time.monotonic() < begin + seconds:
+            try:
+                raw.sendall(b" ")
+                part = raw.recv(4096)
+                if not part:
+                    return answer.decode(), time.monotonic() - begin
+                answer += part
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                return answer.decode(), time.monotonic() - begin
+        self.fail(f"it was not closed in {seconds} s; it said {answer!r}")
+
+    def test_a_body_that_drips_is_408_and_the_connection_closed(self):
+        for framing in [b"content-length: 1000", b"transfer-encoding: chunked"]:
+            with self.subTest(framing=framing):
+                raw = self.connect()
+                raw.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\n%s\r\n\r\n" % framing)
+                if b"chunked" in framing:
+                    raw.sendall(b"3e8\r\n")
+                answer, seconds = self.drip(raw)
+                self.assertTrue(answer.startswith("HTTP/1.1 408 "), answer)
+                self.assertIn("connection: close", answer.lower())
+                self.assertIn("within the 1 s", answer)
+                self.assertGreater(seconds, 0.9)
+        _, text = self.server.request("GET", "/metrics")
+        self.assertIn('moe_http_responses_total{status="408"} 2\n', text)
+
+    def test_a_body_that_nobody_reads_holds_no_connection_up(self):
+        raw = self.connect()
+        raw.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        answer, _ = self.drip(raw)
+        self.assertTrue(answer.startswith("HTTP/1.1 200 "), answer)
+
+    def test_a_connection_that_is_kept_has_time_again_with_each_request(self):
+        fields = json.dumps({"prompt": "x", "max_tokens": 2}).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        self.addCleanup(connection.close)
+        connection.connect()
+        socket_ = connection.sock
+        for _ in range(3):
+            connection.request("POST", "/v1/completions", fields)
+            response = connection.getresponse()
+            self.assertEqual((response.status, len(response.read()) > 0), (200, True))
+            time.sleep(1.2)
+        self.assertIs(connection.sock, socket_)
+
+    def test_a_client_that_takes_nothing_of_its_answers_is_left(self):
+        body = json.dumps({"prompt": "x", "max_tokens": 511, "temperature": 2, "stream": True}).encode()
+        request = (b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s"
+                   % (len(body), body))
+        raw = socket.socket()
+        self.addCleanup(raw.close)
+        # The system takes little in its place.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", self.server.port))
+        number = 200
+        raw.sendall(request * number)
+        # Once buffers are full no more is asked of the model; then the deadline passes.
+        made = -1
+        while (now := self.server.metric("moe_tokens_total")) != made:
+            made = now
+            time.sleep(2.5)
+        self.assertEqual(self.server.metric("moe_requests_running"), 0)
+        # Whoever reads on now gets what was on its way, and no further answer.
+        answers = b""
+        with contextlib.suppress(ConnectionError):
+            while part := raw.recv(1 << 16):
+                answers += part
+        self.assertLess(answers.count(b"HTTP/1.1 200 OK"), number)
+        self.assertGreater(answers.count(b"HTTP/1.1 200 OK"), 0)
+
+
+class Commands(unittest.TestCase):
+    """What the program does without clients."""
+
+    def refused(self, *arguments, says, launched=0):
+        begin = time.monotonic()
+        for status, output, error in run(*arguments, launched=launched, seconds=30):
+            self.assertNotEqual(status, 0)
+            self.assertGreater(status, 0, f"ended by a signal: {error}")
+            self.assertIn(says, error)
+            self.assertEqual(output, "")
+        return time.monotonic() - begin
+
+    def test_a_text_that_does_not_fit_is_refused(self):
+        for tokens, prompt, says in [
+            (2**63 - 1, "x", "legal are 1 to 511"), (512, "x", "legal are 1 to 511"),
+            (1, "x" * 512, "legal are up to 511"), (0, "x", "legal is 1 or more"),
+        ]:
+            with self.subTest(tokens=tokens):
+                self.refused("generate", "--tokens", str(tokens), prompt, says=says)
+        self.refused("generate", "--tokens", str(2**63 - 1), "x", says="legal are 1 to 511", launched=2)
+        [(status, output, _)] = run("generate", "--ranks", "2", "--tokens", "8", "This program is")
+        self.assertEqual((status, len(output)), (0, 9))
+
+    def test_numbers_of_ranks_that_cannot_be_are_refused(self):
+        for options, says in [
+            (["--ranks", "65"], "legal are 0 to 64"), (["--ranks-per-node", "5"], "legal are 1 to"),
+            (["--ranks", "2", "--ranks-per-node", "3"], "legal are 1 to the number of ranks, 2"),
+            (["--ranks-per-node", "0"], "legal are 1 to"), (["--batch", "0"], "legal are 1 to 1024"),
+        ]:
+            with self.subTest(options=options):
+                self.refused("generate", *options, "x", says=says)
+        self.refused("generate", "--ranks", "3", "x", says="a launcher started 2", launched=2)
+        self.refused("generate", "--ranks-per-node", "3", "x", says="legal are 1 to 2", launched=2)
+        results = run("generate", "--ranks", "2", "--tokens", "4", "x", launched=2)
+        self.assertEqual([status for status, _, _ in results], [0, 0])
+
+    def test_a_benchmark_of_more_sequences_than_may_wait_elsewhere_ends_well(self):
+        [(status, output, error)] = run(
+            "bench", "--ranks", "3", "--batch", "80", "--tokens", "4", "--repeats", "1")
+        self.assertEqual(status, 0, error)
+        self.assertIn("texts are the same", output)
+
+
 class Load(unittest.TestCase):
     def test_a_load_of_wrk_is_answered_without_an_error(self):
         if not shutil.which("wrk"):
-            self.skipTest("wrk is not installed")
+            miss(self, "wrk is not installed")
         with Server() as server:
             script = EXAMPLE / "Tests/Server/load.lua"
             url = f"http://127.0.0.1:{server.port}/v1/completions"
@@ -229,6 +403,37 @@ class Processes(unittest.TestCase):
             next(stream)
             self.assertEqual(server.terminate(), [0])
             self.assertIsNone(list(stream)[-1])
+
+    def test_ranks_that_wait_for_requests_cost_little(self):
+        with Server(ranks=3, launched=True) as server:
+            before, begin = server.metric("moe_steps_total"), time.monotonic()
+            time.sleep(3)
+            steps = server.metric("moe_steps_total") - before
+            # Rank 0 comes twice a second, so that nobody's deadline passes, and no other adds to it.
+            self.assertGreater(steps, 0)
+            self.assertLess(steps, 2 * (time.monotonic() - begin) + 2)
+
+    def test_ranks_that_fail_for_good_end_the_server_after_their_clients_heard_of_it(self):
+        with Server(ranks=3, launched=True) as server:
+            fields = {"prompt": "x", "max_tokens": 510, "temperature": 2, "seed": 2}
+            pool = self.enterContext(concurrent.futures.ThreadPoolExecutor(1))
+            whole = pool.submit(lambda: server.complete(**fields))
+            stream = server.stream(**fields)
+            next(stream)
+            wait_until(lambda: server.metric("moe_requests_running") == 2, "both requests")
+            # It has six descriptors left: enough for an event loop, and not for the memory and the
+            # connections that going on without a rank takes.
+            pid = server.processes[0].pid
+            used = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+            limit = sorted(set(range(1024)) - used)[6]
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+            server.processes[2].kill()
+            rest = list(stream)
+            self.assertIn("rank", rest[-2]["error"]["message"])
+            self.assertIsNone(rest[-1])
+            self.assertEqual(whole.result(30)[0], 503)
+            for process in server.processes[:2]:
+                self.assertGreater(process.wait(60), 0)
 
     def test_a_rank_that_is_killed_costs_what_was_under_way_and_its_experts(self):
         with Server(ranks=4, launched=True) as server:

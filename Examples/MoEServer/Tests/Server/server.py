@@ -15,27 +15,47 @@ EXAMPLE = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ["MOE_SERVER"]
 
 
+def start(command, *options, launched=0, **streams):
+    """A command of the program: one process, or as many as are `launched`, which are ranks then."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = probe.getsockname()[1]
+    processes = []
+    for rank in range(launched or 1):
+        environment = dict(os.environ)
+        if launched:
+            environment |= {
+                "RANK": str(rank), "WORLD_SIZE": str(launched), "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": str(launched), "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(meeting),
+            }
+        processes.append(
+            subprocess.Popen(
+                [PROGRAM, command, "--model", str(EXAMPLE / "Model/model.safetensors"), *options],
+                env=environment, stdout=subprocess.PIPE, text=True, **streams))
+    return processes
+
+
+def run(command, *options, launched=0, seconds=60):
+    """Runs a command to its end: exit status, standard output and standard error of each process."""
+    processes = start(command, *options, launched=launched, stderr=subprocess.PIPE)
+    try:
+        # Short texts, which pipes hold: nobody waits for another one's to be read.
+        outputs = [process.communicate(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs)]
+
+
 class Server:
     """Ranks as threads of one process, or `launched` as processes of their own."""
 
     def __init__(self, *options, ranks=4, launched=False):
-        command = [PROGRAM, "serve", "--model", str(EXAMPLE / "Model/model.safetensors"), "--port", "0"]
-        command += options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            meeting = probe.getsockname()[1]
-        self.processes = []
-        for rank in range(ranks if launched else 1):
-            environment = dict(os.environ)
-            if launched:
-                environment |= {
-                    "RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank),
-                    "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1",
-                    "MASTER_PORT": str(meeting),
-                }
-            own = command if launched else command + ["--ranks", str(ranks)]
-            self.processes.append(
-                subprocess.Popen(own, env=environment, stdout=subprocess.PIPE, text=True))
+        options = ["--port", "0", *options]
+        if not launched:
+            options += ["--ranks", str(ranks)]
+        self.processes = start("serve", *options, launched=ranks if launched else 0)
         line = self.processes[0].stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+) ", line)
         if not found:

@@ -36,18 +36,13 @@ struct CompletionRequest: Hashable {
                 "prompt has \(prompt.count) bytes; legal are up to \(c.context - 1), because"
                     + " prompt and completion share a context of \(c.context)", field: "prompt")
         }
-        let asked = try reader.whole("max_tokens", 1...(1 << 53))
-        guard asked ?? 1 <= room else {
-            throw .invalid(
-                "max_tokens is \(asked ?? 0); behind this prompt of \(prompt.count) bytes legal is"
-                    + " 1 to \(room)", field: "max_tokens")
-        }
+        let asked = try reader.whole(
+            "max_tokens", 1...room, "behind this prompt of \(prompt.count) bytes")
         let temperature = try reader.number("temperature", 0...2) ?? 1
         // Without a seed every answer is another one, as people expect of a temperature.
         let seed =
-            try reader.whole("seed", -(1 << 53)...(1 << 53)).map {
-                UInt64(bitPattern: Int64($0))
-            } ?? UInt64.random(in: .min ... .max)
+            try reader.whole("seed", Int.min...Int.max).map { UInt64(bitPattern: Int64($0)) }
+            ?? UInt64.random(in: .min ... .max)
         parameters = CompletionParameters(
             prompt: prompt, maxTokens: asked ?? min(Self.defaultTokens, room),
             temperature: Float(temperature), seed: seed)
@@ -80,20 +75,28 @@ private struct FieldReader {
         return bool
     }
 
-    func number(_ name: String, _ legal: ClosedRange<Double>) throws(APIError) -> Double? {
+    func number(_ name: String, _ legal: ClosedRange<Int>) throws(APIError) -> Double? {
         guard let value = value(name) else { return nil }
-        guard case .number(let number) = value, legal.contains(number) else {
-            throw wrong(name, value, "a number, \(legal.lowerBound) to \(legal.upperBound)")
+        let number: Double? =
+            switch value {
+            case .whole(let whole): Double(whole)
+            case .number(let number): number
+            default: nil
+            }
+        guard let number, (Double(legal.lowerBound)...Double(legal.upperBound)).contains(number)
+        else {
+            throw wrong(name, value, "a number from \(legal.lowerBound) to \(legal.upperBound)")
         }
         return number
     }
 
-    func whole(_ name: String, _ legal: ClosedRange<Int>) throws(APIError) -> Int? {
+    func whole(
+        _ name: String, _ legal: ClosedRange<Int>, _ why: String? = nil
+    ) throws(APIError) -> Int? {
         guard let value = value(name) else { return nil }
-        guard case .number(let number) = value, let whole = Int(exactly: number),
-            legal.contains(whole)
-        else {
-            throw wrong(name, value, "a whole number from \(legal.lowerBound) on")
+        guard case .whole(let whole) = value, legal.contains(whole) else {
+            let bounds = "a whole number from \(legal.lowerBound) to \(legal.upperBound)"
+            throw wrong(name, value, bounds + (why.map { " \($0)" } ?? ""))
         }
         return whole
     }
@@ -127,16 +130,37 @@ private struct FieldReader {
         return stops
     }
 
-    /// What the interface has and this server has not, where it would change the answer.
+    /// Fields that are read above.
+    private static let read = [
+        "max_tokens", "model", "prompt", "seed", "stop", "stream", "temperature",
+    ]
+    /// Fields that change no answer, whatever they are.
+    private static let ignored = ["metadata", "user"]
+    /// Fields of the interface that this server does not have, and values that ask for nothing.
+    private static let neutral: [String: [JSONValue]] = [
+        "best_of": [.whole(1)], "echo": [.bool(false)], "frequency_penalty": [.whole(0)],
+        "logit_bias": [.object([:])], "logprobs": [], "n": [.whole(1)],
+        "presence_penalty": [.whole(0)],
+        "stream_options": [.object([:])], "suffix": [.string("")], "top_p": [.whole(1)],
+    ]
+
+    /// Whatever would change the answer, and a name that is none: nothing is left out silently.
     func refuseUnsupported() throws(APIError) {
-        let neutral: [String: [JSONValue]] = [
-            "n": [.number(1)], "best_of": [.number(1)], "echo": [.bool(false)], "logprobs": [],
-            "suffix": [.string("")], "top_p": [.number(1)], "presence_penalty": [.number(0)],
-            "frequency_penalty": [.number(0)], "logit_bias": [.object([:])],
-        ]
-        for (name, legal) in neutral.sorted(by: { $0.key < $1.key }) {
-            guard let value = value(name), !legal.contains(value) else { continue }
-            throw .invalid("\(name) is \(value), which this server does not do", field: name)
+        for name in fields.keys.sorted() {
+            guard let value = value(name), !Self.read.contains(name), !Self.ignored.contains(name)
+            else { continue }
+            guard let legal = Self.neutral[name] else {
+                let known = (Self.read + Self.ignored + Self.neutral.keys).sorted()
+                throw .invalid(
+                    "\(name.prefix(40)) is no field of this server; legal are"
+                        + " \(known.joined(separator: ", "))", field: name)
+            }
+            guard legal.contains(value) else {
+                let words = legal.map { "\($0)" } + ["leaving it out"]
+                throw .invalid(
+                    "\(name) is \(value), which this server does not do; legal is"
+                        + " \(words.joined(separator: " or "))", field: name)
+            }
         }
     }
 }

@@ -18,10 +18,11 @@ struct CompletionStream: Sendable {
             switch error {
             case .full:
                 throw APIError(
-                    status: .tooManyRequests, message: "too many requests wait already; try again",
-                    headers: [.retryAfter: "1"])
-            case .unavailable(let reason):
-                throw APIError(status: .serviceUnavailable, message: reason)
+                    status: .tooManyRequests, message: "\(error)", headers: [.retryAfter: "1"])
+            case .doesNotFit:
+                throw .invalid("\(error)")
+            case .unavailable:
+                throw APIError(status: .serviceUnavailable, message: "\(error)")
             }
         }
     }

@@ -17,13 +17,18 @@ final class Clients: Sendable {
     /// What sees a connection's end; one for each connection.
     func makeHandler() -> some RemovableChannelHandler { Watcher(self) }
 
-    /// Calls `action` when the client of a channel leaves, at once if it has; nil: never any more.
-    func whenGone(_ channel: any Channel, _ action: (@Sendable () -> Void)?) {
+    /// Calls `action` when the client of a channel leaves, at once if it has, until `stopWaiting`.
+    func whenGone(_ channel: any Channel, _ action: @escaping @Sendable () -> Void) {
         let isGone = clients.withLock { clients in
             clients[ObjectIdentifier(channel)]?.onLeaving = action
             return clients[ObjectIdentifier(channel)]?.isGone ?? true
         }
-        if isGone { action?() }
+        if isGone { action() }
+    }
+
+    /// Forgets what the client's leaving would have done: the connection may live on for long.
+    func stopWaiting(for channel: any Channel) {
+        clients.withLock { $0[ObjectIdentifier(channel)]?.onLeaving = nil }
     }
 
     fileprivate func come(_ channel: any Channel) {

@@ -20,12 +20,12 @@ struct CompletionRoute: Sendable {
         let stream = try CompletionStream(asked, on: engine.board)
         clients.whenGone(channel) { [board = engine.board, id = stream.id] in board.cancel(id) }
         let created = Int(Date().timeIntervalSince1970)
-        return asked.streams
-            ? events(stream, created, begin)
-            : try await whole(stream, asked, created, begin)
+        if asked.streams { return events(stream, to: channel, created, begin) }
+        defer { clients.stopWaiting(for: channel) }
+        return try await whole(stream, asked, created, begin)
     }
 
-    /// The body, unless it is too long.
+    /// The body, unless it is too long or too slow.
     private func collect(_ request: Request) async throws -> [UInt8] {
         let tooLong = APIError(
             status: .contentTooLarge,
@@ -43,6 +43,13 @@ struct CompletionRoute: Sendable {
             }
         } catch let error as APIError {
             throw error
+        } catch let late as ClientDeadlines.RequestIsLate {
+            throw APIError(
+                status: .requestTimeout,
+                message:
+                    "the body did not end within the \(late.limit.nanoseconds / 1_000_000_000) s"
+                    + " that a request has; send it at once",
+                headers: [.connection: "close"])
         } catch {
             throw APIError.invalid("the body cannot be read: \(error)")
         }
@@ -76,9 +83,11 @@ struct CompletionRoute: Sendable {
     }
 
     private func events(
-        _ stream: CompletionStream, _ created: Int, _ begin: ContinuousClock.Instant
+        _ stream: CompletionStream, to channel: any Channel, _ created: Int,
+        _ begin: ContinuousClock.Instant
     ) -> Response {
         let body = ResponseBody { writer in
+            defer { clients.stopWaiting(for: channel) }
             func send(_ bytes: [UInt8]) async throws {
                 try await writer.write(
                     ByteBuffer(bytes: Array("data: ".utf8) + bytes + Array("\n\n".utf8)))
