@@ -137,7 +137,7 @@ extension WorldTests {
         @Test(
             .timeLimit(.minutes(1)),
             arguments: [
-                (["--ranks", "0"], "legal is 1 or more"),
+                (["--ranks", "0"], "legal is 1 to 256"),
                 (["--tokens", "8,x"], "legal is a list of numbers"),
                 (["--kernel", "fast"], "legal are intranode, internode"),
                 (["--quantization", "int8"], "legal are none, fp8_direct_cast"),
