@@ -3,6 +3,7 @@ import FoundationEssentials
 import MoriDevice
 import MoriLauncher
 import MoriOptions
+import MoriTraceReport
 
 /// `mori-ep trace`: what can be done with traces.
 struct TraceCommand: ParsableCommand {
