@@ -99,13 +99,17 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: .strict),
+        .target(
+            name: "MoriTraceReport",
+            dependencies: ["MoriDevice", "MoriEP", "MoriShmem"],
+            resources: [.embedInCode("TraceReport.html")],
+            swiftSettings: .strict),
         .executableTarget(
             name: "mori-ep",
             dependencies: [
-                "MoriEP", "MoriLauncher", "MoriOptions", "MoriShmem",
+                "MoriEP", "MoriLauncher", "MoriOptions", "MoriShmem", "MoriTraceReport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            resources: [.embedInCode("Trace/TraceReport.html")],
             swiftSettings: .strict),
         .target(name: "CRoofline", path: "Benchmarks/Roofline"),
         .executableTarget(
@@ -180,8 +184,8 @@ let package = Package(
         .testTarget(
             name: "MoriEPTests",
             dependencies: [
-                "CHIP", "MoriEP", "MoriLauncher", "MoriOracle", "MoriTestSupport",
-                "bench-dispatch-combine", "mori-ep", "mori-lab",
+                "CHIP", "MoriDevice", "MoriEP", "MoriLauncher", "MoriOracle", "MoriTestSupport",
+                "MoriTraceReport", "bench-dispatch-combine", "mori-ep", "mori-lab",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
                 .product(name: "InMemoryLogging", package: "swift-log"),
@@ -219,7 +223,7 @@ if Context.environment["MORI_EP_FUZZ"] != nil {
         .executableTarget(
             name: "mori-ep-fuzz",
             dependencies: [
-                "MoriDevice", "MoriEP", "MoriShmem",
+                "MoriDevice", "MoriEP", "MoriShmem", "MoriTraceReport",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOEmbedded", package: "swift-nio"),

@@ -28,13 +28,13 @@ struct BenchCommand: AsyncParsableCommand {
 
     @Option(
         help: "Ranks. (default: 8, or the launcher's)",
-        transform: OptionTypes.count)
+        transform: OptionTypes.ranks)
     var ranks: Int?
 
     @Option(
         help:
             "Ranks of a node, the last of which may have fewer. (default: all, or the launcher's)",
-        transform: OptionTypes.count)
+        transform: OptionTypes.ranks)
     var gpusPerNode: Int?
 
     @Option(
@@ -147,8 +147,9 @@ struct BenchCommand: AsyncParsableCommand {
     var worker = false
 
     func validate() throws {
-        if let json { try OptionTypes.checkWritable(json, option: "--json") }
-        if let trace { try OptionTypes.checkWritable(trace, option: "--trace") }
+        var written = WrittenFiles()
+        try written.add(trace, option: "--trace")
+        try written.add(json, option: "--json")
         guard trace == nil || roundRequests == nil else {
             throw ValidationError(
                 "--trace is for timed rounds, and --round-requests has none; legal is either")

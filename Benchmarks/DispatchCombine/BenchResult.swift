@@ -113,7 +113,7 @@ struct BenchResult: Sendable, Codable {
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         do {
             let data = try encoder.encode(self) + Data("\n".utf8)
-            try data.write(to: URL(filePath: path))
+            try FilePlace(path).replace(with: Array(data), what: "the results")
         } catch {
             throw BenchFailure("the results could not be written to \(path): \(error)")
         }

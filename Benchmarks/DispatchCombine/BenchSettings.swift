@@ -95,8 +95,7 @@ struct BenchSettings: Sendable {
             config.scaleDim = config.blockCount(of: max(1, options.hidden))
             config.combineElementType = options.combineType ?? .bfloat16
         }
-        combineInputs =
-            options.zeroCopy ? [.registered] : Self.differentCombineInputs(of: config)
+        combineInputs = options.zeroCopy ? [.registered] : config.differentCombineInputs
         config.combineInput = combineInputs[0]
         // Refused here once, instead of by each rank.
         try config.validate(worldSize: ranks)
@@ -123,20 +122,6 @@ struct BenchSettings: Sendable {
             quantizesDispatch: config.quantizesDispatch, quantization: config.quantization,
             quantizationBlock: config.quantizationBlock, routing: options.routing,
             seed: options.seed, iterations: options.iterations)
-    }
-
-    /// The ways of combining that a kernel does differently.
-    ///
-    /// InterNode and AsyncLL copy every row on its way, wherever the experts wrote it.
-    private static func differentCombineInputs(
-        of config: EPDispatchCombineConfig
-    ) -> [CombineInput] {
-        switch config.kernelType {
-        // What peers read in place cannot be quantized.
-        case .intraNode where config.quantization != .none: [.external]
-        case .intraNode, .interNodeV1, .interNodeV1LL: [.external, .registered]
-        case .interNode, .asyncLL: [.external]
-        }
     }
 
     private static func routing(_ options: BenchCommand, ranks: Int) throws -> RoutingPattern {

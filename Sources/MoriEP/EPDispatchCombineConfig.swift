@@ -163,7 +163,19 @@ public struct EPDispatchCombineConfig: Hashable, Sendable {
 
     /// Scales of a row of so many elements, where they are made here.
     public func blockCount(of hiddenDim: Int) -> Int {
-        (hiddenDim + quantizationBlock - 1) / quantizationBlock
+        hiddenDim / quantizationBlock + (hiddenDim % quantizationBlock > 0 ? 1 : 0)
+    }
+
+    /// The ways of combining that the kernel does differently, the usual one first.
+    ///
+    /// InterNode and AsyncLL copy every row on its way, wherever the experts wrote it.
+    package var differentCombineInputs: [CombineInput] {
+        switch kernelType {
+        // What peers read in place cannot be quantized.
+        case .intraNode where quantization != .none: [.external]
+        case .intraNode, .interNodeV1, .interNodeV1LL: [.external, .registered]
+        case .interNode, .asyncLL: [.external]
+        }
     }
 
     /// Bytes of one token's scales.

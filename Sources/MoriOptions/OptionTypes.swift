@@ -1,7 +1,7 @@
 import ArgumentParser
-import Glibc
 package import MoriDevice
 package import MoriEP
+import MoriShmem
 
 /// How the tools read options that name something of an operator.
 package enum OptionTypes {
@@ -87,13 +87,8 @@ package enum OptionTypes {
         return seconds
     }
 
-    /// Refuses an option's file that could not be written, before the work and not after it.
-    package static func checkWritable(_ path: String, option: String) throws {
-        let slash = path.lastIndex(of: "/")
-        let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
-        let target = unsafe access(path, F_OK) == 0 ? path : folder
-        guard unsafe access(target, W_OK) == 0 else {
-            throw ValidationError("\(option) \(path): \(target) cannot be written")
-        }
+    /// How many ranks there are, in a world or on a node.
+    package static func ranks(_ text: String) throws -> Int {
+        try wholeNumber(text, 1...SymmetricMemory.maxWorldSize)
     }
 }

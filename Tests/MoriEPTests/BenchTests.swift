@@ -320,7 +320,8 @@ extension WorldTests.BenchTests {
             (["--quantization", "fp8"], "legal are none, fp8_direct_cast, fp8_blockwise"),
             (["--quantize-dispatch"], "bf16 tokens can be sent as fp8_e4m3"),
             (["--quantization-block", "100"], "legal are 32, 64, 128 and 256"),
-            (["--ranks", "0"], "'0' is invalid for '--ranks <ranks>': legal is 1 or more"),
+            (["--ranks", "0"], "'0' is invalid for '--ranks <ranks>': legal is 1 to 256"),
+            (["--gpus-per-node", "257"], "'--gpus-per-node <gpus-per-node>': legal is 1 to 256"),
             (["--queue-pairs", "0"], "legal is 1 or more"),
             (["--warmup=-1"], "legal is 0 or more"),
             (["--queue-pairs", "65"], "queuePairsPerPeer is 65; legal is 1 to 64, nearest 64"),
@@ -328,7 +329,7 @@ extension WorldTests.BenchTests {
             (["--gpus-per-node", "4"], "legal is --gpus-per-node 8 or more"),
             (["--routing", "nowhere"], "all-to-one, random, round-robin, skewed, spread"),
             (["--timeout", "0"], "legal is 0.001 to 1000000 seconds"),
-            (["--json", "/no/such/folder/out.json"], "/no/such/folder cannot be written"),
+            (["--json", "/no/such/folder/out.json"], "/no/such/folder, which cannot be written"),
         ])
     func aBadOptionSaysWhatIsLegal(arguments: [String], words: String) async throws {
         let ended = try await Programs.run(Self.program, arguments)

@@ -234,13 +234,70 @@ import Testing
         try tree.writeGPU(
             "0000:22:00.0", at: "\(Self.root0)/0000:22:00.0", vendor: vendor, numaNode: 0,
             driver: driver)
-        if hasNode { try tree.write("", to: "dev/kfd") }
+        try tree.write("", to: hasNode ? "dev/kfd" : "dev/null")
         let report = try await tree.examine()
         #expect(report.problems.count == (words.isEmpty ? 0 : 1), "\(report.problems)")
         guard let problem = report.problems.first else { return }
         #expect(problem.problem.contains("0000:22:00.0"))
         #expect(problem.problem.contains(words), "\(problem)")
         #expect(problem.command.contains(command), "\(problem)")
+    }
+
+    /// A copy of procfs and sysfs has no device files, and this shell's variables are not its machine's.
+    @Test(.timeLimit(.minutes(1)))
+    func aCopyOfAHealthyMachineHasNoProblems() async throws {
+        let tree = try Tree()
+        try tree.writeLimits(lockedBytes: "unlimited")
+        try tree.writeNIC(
+            "mlx5_0", at: "\(Self.root0)/0000:21:00.0", numaNode: 1,
+            gids: [(Self.address, "RoCE v2", "eth4")])
+        try tree.writeGPU(
+            "0000:22:00.0", at: "\(Self.root0)/0000:22:00.0", vendor: "0x1002", numaNode: 1,
+            driver: "amdgpu")
+        try FileManager.default.removeItem(at: tree.root.appending(path: "dev"))
+        let (report, status) = try await DoctorDocument.of(
+            ["--root", tree.root.path],
+            environment: [
+                "MORI_EP_TIMEOUT": "soon", "MORI_EP_TUNING_CONFIG": "/no/such/rules.json",
+                "RANK": "1",
+            ])
+        #expect(status == .exited(0))
+        #expect(report.problems.isEmpty, "\(report.problems)")
+        // What is wrong with a variable still stands beside it.
+        let timeout = report.variables.first { $0.name == "MORI_EP_TIMEOUT" }
+        #expect(timeout?.value == "soon" && timeout?.problem != nil)
+        // A tree with a /dev says that there is none for them.
+        try tree.write("", to: "dev/null")
+        let problems = try await tree.examine().problems.map(\.problem)
+        #expect(problems.count == 2, "\(problems)")
+        #expect(problems.contains { $0.contains("no /dev/kfd") })
+        #expect(problems.contains { $0.contains("no /dev/infiniband") })
+    }
+
+    /// Limits may be any number that the kernel can hold, and lists of processors any text.
+    @Test(
+        .timeLimit(.minutes(1)),
+        arguments: [
+            ("9223372036854775807", "8388608 TiB"), ("1152921504606846976", "1048576 TiB"),
+            ("1099511627776", "1 TiB"), ("1649267441664", "1.5 TiB"), ("1073741823", "1024 MiB"),
+            ("1610612736", "1.5 GiB"), ("65536", "64 KiB"), ("1023", "1023 bytes"),
+            ("0", "0 bytes"),
+        ])
+    func theLargestLimitIsStillALimit(_ limit: String, _ words: String) async throws {
+        let tree = try Tree()
+        try tree.writeLimits(lockedBytes: limit)
+        try tree.write("0-9223372036854775807,0-3\n", to: "sys/devices/system/cpu/online")
+        try tree.write("MemTotal: 9223372036854775807 kB\n", to: "proc/meminfo")
+        try tree.write(
+            "1\n", to: "sys/kernel/mm/hugepages/hugepages-9223372036854775807kB/nr_hugepages")
+        let ended = try await Programs.run("mori-ep", ["doctor", "--root", tree.root.path])
+        #expect(ended.exit.reason == .exited(0), "\(ended.exit)")
+        #expect(
+            ended.output.contains("at most \(words) of memory may be locked"), "\(ended.output)")
+        let host = try await tree.examine().host
+        #expect(host.lockedMemoryLimitBytes == Int(limit))
+        #expect(host.processors == 4)
+        #expect(host.memoryBytes == nil && host.hugePages.isEmpty)
     }
 
     /// What the kernel may write some day is no reason to fall over.

@@ -76,6 +76,76 @@ import Testing
         }
     }
 
+    /// A number that only a 64-bit integer holds is refused with words wherever a size is meant.
+    @Test(
+        .timeLimit(.minutes(1)),
+        arguments: [
+            "--ranks", "--gpus-per-node", "--queue-pairs", "--tokens", "--hidden",
+            "--experts-per-rank", "--topk",
+        ])
+    func noSizeIsTooLargeToBeRefused(_ option: String) async throws {
+        for number in [Int.max, Int.max / 2 + 1, 1 << 32] {
+            var commands = [("bench-dispatch-combine", ["--world", "thread", "--warmup", "0"])]
+            if option != "--queue-pairs" {
+                commands.append(("mori-ep", ["tune", "--output", "/tmp/moriep-never.json"]))
+            }
+            for (program, command) in commands {
+                let ended = try await Programs.run(program, command + ["\(option)=\(number)"])
+                guard case .exited(let status) = ended.exit.reason else {
+                    Issue.record("\(program) \(option)=\(number): \(ended.exit)")
+                    continue
+                }
+                #expect(status != 0)
+                #expect(ended.output == "", "\(program) \(option)=\(number): \(ended.output)")
+                #expect(ended.errors.contains("legal"), "\(program): \(ended.errors)")
+            }
+        }
+    }
+
+    /// Files that are written at the end are refused at the begin where that cannot be.
+    @Test(.timeLimit(.minutes(1)))
+    func aFolderOrNoNameIsNoFileToWrite() async throws {
+        try await TracedRounds.inFolder { folder in
+            let file = folder + "/file"
+            try Data().write(to: URL(filePath: file))
+            for (path, words) in [
+                (folder, "is a folder; legal is a file"), (folder + "/", "is a folder"),
+                ("", "is empty; legal is a file"), (folder + "/none/", "cannot be written"),
+                (file + "/below", "cannot be written"),
+            ] {
+                for (program, command, option) in [
+                    ("mori-ep", ["tune", "--ranks", "1", "--tokens", "1"], "--output"),
+                    ("mori-ep", ["trace", "report", file], "--output"),
+                    ("mori-ep", ["trace", "report", file], "--json"),
+                    ("bench-dispatch-combine", ["--ranks", "1", "--tokens", "1"], "--json"),
+                    ("bench-dispatch-combine", ["--ranks", "1", "--tokens", "1"], "--trace"),
+                ] {
+                    let ended = try await Programs.run(program, command + [option, path])
+                    #expect(ended.exit.reason == .exited(64), "\(program) \(option)=\(path)")
+                    #expect(ended.output == "")
+                    #expect(
+                        ended.errors.contains("\(option) ") && ended.errors.contains(words),
+                        "\(program) \(option)=\(path): \(ended.errors)")
+                }
+            }
+        }
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func theBenchmarksTraceAndResultsAreDifferentFiles() async throws {
+        try await TracedRounds.inFolder { folder in
+            let ended = try await Programs.run(
+                "bench-dispatch-combine",
+                [
+                    "--ranks", "1", "--tokens", "1", "--trace", folder + "/one.json", "--json",
+                    folder + "/../" + (folder.split(separator: "/").last ?? "") + "/one.json",
+                ])
+            #expect(ended.exit.reason == .exited(64))
+            #expect(ended.errors.contains("the file of --trace; legal is another"))
+            #expect(!FileManager.default.fileExists(atPath: folder + "/one.json"))
+        }
+    }
+
     @Test(.timeLimit(.minutes(1)))
     func anUnknownOptionIsNamedWithTheOneThatIsMeant() async throws {
         let ended = try await Programs.run("mori-ep", ["doctor", "--jsn"])

@@ -158,6 +158,57 @@ extension WorldTests.TraceTests {
         }
     }
 
+    /// The world's ranks have a column each, those too that left no trace because they died.
+    @Test(.timeLimit(.minutes(2)))
+    func thePageHasAColumnForARankThatDied() async throws {
+        guard Chromium.path != nil else {
+            print("skipped: no chromium on this machine; scripts/setup.sh browser installs it")
+            return
+        }
+        try await TracedRounds.inFolder { folder in
+            func rank(_ rank: Int) -> String {
+                "{\"rank\":\(rank),\"host\":0,\"device\":\"host\",\"clockOffsetNanoseconds\":0,"
+                    + "\"clockRoundTripNanoseconds\":0,\"operators\":[{\"name\":\"intranode\","
+                    + "\"lost\":0,\"mended\":0,\"expertRanks\":[0,1,2],\"chosen\":[1,1,1]}]}"
+            }
+            // Microseconds that each of the others waited for rank 2, and rank 0 for rank 1.
+            func slice(_ rank: Int, _ category: String, _ peer: Int?, _ length: Int) -> String {
+                let about = peer.map { "\"peer\":\($0),\"phase\":2," } ?? ""
+                return "{\"ph\":\"X\",\"name\":\"dispatch receive\",\"cat\":\"\(category)\","
+                    + "\"pid\":\(rank),\"tid\":100,\"ts\":0.000,\"dur\":\(length).000,"
+                    + "\"args\":{\(about)\"epoch\":1,\"slot\":0}}"
+            }
+            let events = [
+                slice(0, "kernel", nil, 9000), slice(1, "kernel", nil, 9000),
+                slice(0, "peer", 1, 70), slice(0, "gave up", 2, 8000), slice(1, "gave up", 2, 7000),
+            ]
+            let path = folder + "/trace.json"
+            try Data(
+                ("{\"moriEP\":{\"version\":1,\"worldSize\":3,\"zeroNanoseconds\":0,\"ranks\":["
+                    + "\(rank(0)),\(rank(1))]},\"traceEvents\":[\(events.joined(separator: ","))]}")
+                    .utf8
+            ).write(to: URL(filePath: path))
+            let (page, _, numbers) = try await report(on: path, in: folder)
+            #expect(numbers.waitNanoseconds == 15_070_000)
+            #expect(numbers.causes.first?.rank == 2)
+            let dom = try await Chromium.open(page, ["--dump-dom"], folder: folder)
+            #expect(dom.contains("data-ready=\"yes\""), "the page's script did not come to its end")
+            let body = try #require(
+                dom.firstMatch(of: /<tbody>(.*?)<\/tbody>/.dotMatchesNewlines()))
+            let rows = body.1.split(separator: "</tr>").map { row in
+                row.matches(of: /data-nanoseconds="(\d+)"/).map { String($0.1) }
+            }.filter { !$0.isEmpty }
+            #expect(
+                rows == [
+                    ["70000", "8000000", "8070000"], ["0", "7000000", "7000000"],
+                    ["0", "70000", "15000000", "15070000"],
+                ])
+            // The bars beside it have the same sums.
+            #expect(dom.contains("rank 0\nwaited 8.07 ms for others"))
+            #expect(dom.contains("rank 1\nwaited 7.00 ms for others"))
+        }
+    }
+
     /// A whole number as the page writes it.
     private func grouped(_ number: Int) -> String {
         var text = ""
@@ -206,9 +257,61 @@ extension WorldTests.TraceTests {
                 content: "{\(about),\"traceEvents\":[{\"ph\":3,\"name\":\"a\",\"pid\":0}]}",
                 says: ["damaged", "traceEvents [0] ph"]),
         ]
+
+        /// What a damaged file can say of a rank or of its first event, beside what is legal.
+        private static let damages:
+            [(ranks: Int, described: [String], event: String, says: String)] = {
+                let first = "\"rank\":0"
+                let kernel = "\"ph\":\"X\",\"cat\":\"kernel\",\"pid\":0,\"tid\":100"
+                let wait = "\"ph\":\"X\",\"cat\":\"peer\",\"pid\":0,\"tid\":100,\"ts\":0,\"dur\":1"
+                let signal = "\"ph\":\"i\",\"cat\":\"signal\",\"pid\":0,\"tid\":100,\"ts\":0"
+                let received = "\"ph\":\"i\",\"cat\":\"rows\",\"pid\":0,\"tid\":100,\"ts\":0"
+                let good = kernel + ",\"ts\":0,\"dur\":1"
+                return [
+                    (-1, [first], good, "a world of -1 ranks; legal are 1 to 256"),
+                    (0, [first], good, "a world of 0 ranks"),
+                    (1_000_000, [first], good, "a world of 1000000 ranks"),
+                    (2, ["\"rank\":-1"], good, "it describes rank -1 of 2"),
+                    (2, [first, "\"rank\":2"], good, "it describes rank 2 of 2"),
+                    (2, [first, first], good, "it describes rank 0 twice"),
+                    (2, ["\"rank\":1"], good, "event 0 is of rank 0, which it does not describe"),
+                    (2, [first], kernel + ",\"ts\":1e300,\"dur\":1", "event 0 has the time 1e+300"),
+                    (2, [first], kernel + ",\"ts\":-9e16,\"dur\":1", "event 0 has the time -9e+16"),
+                    (2, [first], kernel + ",\"ts\":0,\"dur\":9e16", "event 0 lasts 9e+16"),
+                    (2, [first], kernel + ",\"ts\":0,\"dur\":-1", "event 0 lasts -1"),
+                    (2, [first], wait, "event 0 waits for no rank"),
+                    (2, [first], wait + ",\"args\":{\"peer\":-1}", "event 0 is about rank -1 of 2"),
+                    (2, [first], wait + ",\"args\":{\"peer\":2}", "event 0 is about rank 2 of 2"),
+                    (2, [first], signal, "event 0 tells no rank"),
+                    (2, [first], received + ",\"args\":{\"rows\":-5}", "event 0 has -5 rows"),
+                    (2, [first], received + ",\"args\":{\"rows\":9223372036854775807}", "rows"),
+                    (2, [first + ",\"lost\":-1"], good, "a number below 0"),
+                    (2, [first + ",\"chosen\":[-7]"], good, "a number below 0"),
+                    (2, [first + ",\"expertRanks\":[2]"], good, "an expert at rank 2 of 2"),
+                ]
+            }()
+
+        static let damaged: [BadFile] = damages.map { damage in
+            let described = damage.described.map { text in
+                func value(_ name: String, _ usual: String) -> String {
+                    text.contains("\"\(name)\":") ? "" : ",\"\(name)\":\(usual)"
+                }
+                let parts = text.split(separator: ",", maxSplits: 1)
+                let rest = parts.count > 1 ? "," + parts[1] : ""
+                return "{\(parts[0]),\"host\":0,\"device\":\"host\",\"clockOffsetNanoseconds\":0,"
+                    + "\"clockRoundTripNanoseconds\":0,\"operators\":[{\"name\":\"intranode\""
+                    + "\(value("lost", "0")),\"mended\":0\(value("expertRanks", "[0]"))"
+                    + "\(value("chosen", "[1]"))\(rest)}]}"
+            }
+            return BadFile(
+                content: "{\"moriEP\":{\"version\":1,\"worldSize\":\(damage.ranks),"
+                    + "\"zeroNanoseconds\":0,\"ranks\":[\(described.joined(separator: ","))]},"
+                    + "\"traceEvents\":[{\"name\":\"dispatch send\",\(damage.event)}]}",
+                says: [damage.says, "damaged", "export it anew"])
+        }
     }
 
-    @Test(.timeLimit(.minutes(1)), arguments: BadFile.all)
+    @Test(.timeLimit(.minutes(1)), arguments: BadFile.all + BadFile.damaged)
     func whatIsNoTraceIsRefusedWithWhatItIs(_ file: BadFile) async throws {
         try await TracedRounds.inFolder { folder in
             let path = folder + "/file.json"
@@ -243,6 +346,56 @@ extension WorldTests.TraceTests {
             let itself = try await Programs.run(
                 "mori-ep", ["trace", "report", path, "--output", path])
             #expect(itself.errors.contains("the trace itself; legal is another file"))
+        }
+    }
+
+    /// Neither the page nor the numbers take the place of the trace or of each other, however it is spelt.
+    @Test(.timeLimit(.minutes(1)))
+    func noFileThatIsWrittenIsTheTraceOrAnotherOne() async throws {
+        try await TracedRounds.inFolder { folder in
+            let path = folder + "/trace.json"
+            _ = try await TracedRounds.take(
+                path, ranks: 2, config: TracedRounds.config(),
+                workload: TracedRounds.workload(ranks: 2), rounds: 1)
+            let before = try Data(contentsOf: URL(filePath: path))
+            try FileManager.default.createSymbolicLink(
+                atPath: folder + "/link.json", withDestinationPath: "trace.json")
+            try FileManager.default.linkItem(atPath: path, toPath: folder + "/hard.json")
+            try FileManager.default.createSymbolicLink(
+                atPath: folder + "/soon.html", withDestinationPath: "new.html")
+            try FileManager.default.createDirectory(
+                atPath: folder + "/inner", withIntermediateDirectories: false)
+            for (option, file) in [
+                ("--json", path), ("--json", folder + "/inner/../trace.json"),
+                ("--json", folder + "/link.json"), ("--json", folder + "/hard.json"),
+                ("--output", folder + "/link.json"), ("--output", folder + "//trace.json"),
+            ] {
+                let ended = try await Programs.run(
+                    "mori-ep", ["trace", "report", path, option, file])
+                #expect(ended.exit.reason == .exited(64), "\(option) \(file)")
+                #expect(
+                    ended.errors.contains("\(option) is \(file), the trace itself"),
+                    "\(ended.errors)")
+            }
+            for (page, json) in [
+                (folder + "/new.html", folder + "/inner/../new.html"),
+                (folder + "/soon.html", folder + "/new.html"),
+            ] {
+                let ended = try await Programs.run(
+                    "mori-ep", ["trace", "report", path, "--output", page, "--json", json])
+                #expect(ended.exit.reason == .exited(64), "\(page) \(json)")
+                #expect(
+                    ended.errors.contains(
+                        "--json is \(json), the file of --output; legal is another"),
+                    "\(ended.errors)")
+            }
+            #expect(try Data(contentsOf: URL(filePath: path)) == before)
+            #expect(!FileManager.default.fileExists(atPath: folder + "/new.html"))
+            // Two that are no files may be one.
+            let nowhere = try await Programs.run(
+                "mori-ep",
+                ["trace", "report", path, "--output", "/dev/null", "--json", "/dev/null"])
+            #expect(nowhere.exit.isSuccess, "\(nowhere.errors)")
         }
     }
 

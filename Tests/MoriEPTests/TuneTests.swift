@@ -101,10 +101,43 @@ extension WorldTests {
             }
         }
 
+        /// Rules of quantized combines are measured in the ways in which such rows can be combined.
+        @Test(
+            .timeLimit(.minutes(2)),
+            arguments: [KernelType.intraNode, .interNode, .interNodeV1])
+        func quantizedCombinesAreTunedToo(_ kernel: KernelType) async throws {
+            let perNode = kernel == .intraNode ? 2 : 1
+            try await tune([
+                "--kernel", "\(kernel)", "--ranks", "2", "--gpus-per-node", "\(perNode)",
+                "--tokens", "4", "--quantization", "fp8_blockwise",
+            ]) { output, path in
+                let both = kernel == .interNodeV1
+                #expect(output.contains("combine, zero-copy") == both, "\(output)")
+                let file = try TuningFile(contentsOf: path)
+                let rules = file.tables.filter { $0.phase == .combine }.flatMap(\.rules)
+                #expect(rules.count == (both ? 2 : 1))
+                let environment = try MoriEnvironment([
+                    "MORI_EP_LAUNCH_CONFIG_MODE": "AUTO", "MORI_EP_TUNING_CONFIG": path,
+                ])
+                _ = try await withLocalWorld(2, fabric: nil, environment: environment) { world in
+                    let op = try await EPDispatchCombineOp(
+                        EPDispatchCombineConfig(
+                            elementType: .bfloat16, hiddenDim: 64, maxInputTokensPerRank: 4,
+                            expertsPerRank: 2, expertsPerToken: 2, quantization: .fp8Blockwise,
+                            kernelType: kernel, devicesPerNode: perNode), in: world)
+                    let found = try op.launchParameters(forCombine: true, tokenCount: 4)
+                    guard case .rule(let file, _, _) = found.source, file == path else {
+                        throw Mismatch("\(found)")
+                    }
+                    try await op.close()
+                }
+            }
+        }
+
         @Test(
             .timeLimit(.minutes(1)),
             arguments: [
-                (["--ranks", "0"], "legal is 1 or more"),
+                (["--ranks", "0"], "legal is 1 to 256"),
                 (["--tokens", "8,x"], "legal is a list of numbers"),
                 (["--kernel", "fast"], "legal are intranode, internode"),
                 (["--quantization", "int8"], "legal are none, fp8_direct_cast"),

@@ -163,6 +163,15 @@ extension TraceMemory.Record {
     ]
 }
 
+/// What a trace's numbers of phases mean, for whoever reads the file.
+package enum TracePhase {
+    /// Whether a wait, or the signal that ends one, is of combine, else of dispatch.
+    package static func isOfCombine(_ phase: Int) -> Bool {
+        let ofCombine = [MORIEP_PHASE_COMBINE_READY, MORIEP_PHASE_COMBINE_RECEIVE]
+        return ofCombine.contains { Int($0.rawValue) == phase }
+    }
+}
+
 extension OperatorKernels {
     /// Enqueues that the slots' kernels find their trace there; 0: none.
     func point(toTrace address: UInt, on stream: DeviceStream) throws(MoriError) {

@@ -105,7 +105,7 @@ final class OperatorTrace: TraceSource {
             ends[lane] = call.end
             trace.events.append(
                 TraceEvent(
-                    .slice(end: call.end), track: track, name: "\(call.name)", category: "host",
+                    .slice(end: call.end), track: track, name: "\(call.name)", category: .host,
                     time: call.begin, details: [("slot", call.slot)]))
         }
     }

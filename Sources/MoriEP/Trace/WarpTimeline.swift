@@ -69,10 +69,10 @@ struct WarpTimeline {
                 events.append(
                     TraceEvent(
                         .counter(value: record.value), track: 0, name: "received rows",
-                        category: "rows", time: record.time))
+                        category: .rows, time: record.time))
                 events.append(
                     TraceEvent(
-                        .instant, track: track, name: "received", category: "rows",
+                        .instant, track: track, name: "received", category: .rows,
                         time: record.time,
                         details: [
                             ("rows", record.value), ("epoch", record.epoch), ("slot", record.slot),
@@ -92,7 +92,7 @@ struct WarpTimeline {
         events.append(
             TraceEvent(
                 .slice(end: end), track: track, name: record.name,
-                category: record.isWait ? "wait" : "kernel", time: record.time,
+                category: record.isWait ? .wait : .kernel, time: record.time,
                 details: [("epoch", epoch), ("slot", record.slot)]))
     }
 
@@ -105,12 +105,12 @@ struct WarpTimeline {
         let name = "signal rank \(record.peer)"
         events.append(
             TraceEvent(
-                .instant, track: track, name: name, category: "signal", time: record.time,
+                .instant, track: track, name: name, category: .signal, time: record.time,
                 details: details))
         events.append(
             TraceEvent(
                 .flowOut(id: flow(record, isFrom: true)), track: track, name: record.name,
-                category: "signal", time: record.time))
+                category: .signal, time: record.time))
     }
 
     /// The part of a wait that was for one peer: since what came before it.
@@ -120,7 +120,7 @@ struct WarpTimeline {
             TraceEvent(
                 .slice(end: record.time), track: track,
                 name: came ? "wait for rank \(record.peer)" : "gave up on rank \(record.peer)",
-                category: came ? "peer" : "gave up", time: begin,
+                category: came ? .peer : .gaveUp, time: begin,
                 details: [
                     ("peer", record.peer), ("epoch", record.epoch), ("slot", record.slot),
                     ("index", record.index), ("phase", record.phase),
@@ -130,7 +130,7 @@ struct WarpTimeline {
             TraceEvent(
                 .flowIn(id: flow(record, isFrom: false)), track: track, name: record.name,
                 // Inside of the slice, and not on its end, where the next one begins.
-                category: "signal", time: max(begin, record.time - 1)))
+                category: .signal, time: max(begin, record.time - 1)))
     }
 
     /// The name of an arrow: operator, phase, slot, round, source, destination, word.

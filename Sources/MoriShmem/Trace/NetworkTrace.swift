@@ -65,13 +65,13 @@ package final class NetworkTrace: @unchecked Sendable {
             events.append(
                 TraceEvent(
                     .slice(end: post.end), track: first + TraceEvent.proxyTrack,
-                    name: "post \(verb) to rank \(post.peer)", category: "proxy", time: post.begin,
+                    name: "post \(verb) to rank \(post.peer)", category: .proxy, time: post.begin,
                     details: details))
             if let completed = post.completed {
                 events.append(
                     TraceEvent(
                         .instant, track: first + TraceEvent.proxyTrack,
-                        name: "completion of rank \(post.peer)", category: "proxy", time: completed,
+                        name: "completion of rank \(post.peer)", category: .proxy, time: completed,
                         details: details))
             }
             events.append(
@@ -81,7 +81,7 @@ package final class NetworkTrace: @unchecked Sendable {
                     track: first + TraceEvent.networkTrack,
                     name: "\(verb) to rank \(post.peer)"
                         + (post.completed == nil ? ", not complete" : ""),
-                    category: "nic", time: post.end, details: details))
+                    category: .nic, time: post.end, details: details))
         }
         return events
     }

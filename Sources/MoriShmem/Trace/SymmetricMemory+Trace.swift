@@ -105,11 +105,10 @@ extension SymmetricMemory {
                 ranks: [other])
         }
         // Time 0 of the file, by the first rank's clock.
-        let zero = words.compactMap(\.last).min() ?? 0
+        let earliest = words.compactMap(\.last).min() ?? 0
+        let zero = earliest == .max ? 0 : earliest  // nobody has an event
         let part = TraceDocument.part(
-            traces,
-            of: origin(
-                clock: clock, zero: zero == .max ? 0 : zero &+ UInt64(bitPattern: clock.offset)))
+            traces, of: origin(clock: clock, zero: zero &+ UInt64(bitPattern: clock.offset)))
         let events = try await gather(part.events, "trace events", for: writer, over: bootstrap)
         let ranks = try await gather(part.rank, "trace ranks", for: writer, over: bootstrap)
         // The writer's success is everybody's: nobody believes in a file that is not there.
@@ -185,16 +184,7 @@ extension SymmetricMemory {
     }
 
     private static func write(_ bytes: [UInt8], to path: String) throws(MoriError) {
-        func refused(_ call: String) -> MoriError {
-            MoriError(
-                .invalidArgument, "the trace cannot be written to \(path); give a path that can be",
-                cause: .errno(call: call, code: errno))
-        }
-        guard let file = unsafe fopen(path, "we") else { throw refused("fopen") }
-        let written = unsafe fwrite(bytes, 1, bytes.count, file)
-        let problem = written == bytes.count ? nil : refused("fwrite")
-        guard unsafe fclose(file) == 0 else { throw problem ?? refused("fclose") }
-        if let problem { throw problem }
+        try FilePlace(path).replace(with: bytes, what: "the trace")
     }
 }
 

@@ -2,9 +2,9 @@ import MoriDevice
 
 /// The text of a trace: the JSON that Perfetto and Chrome read, one event a line, and beside the events
 /// what the report needs.
-enum TraceDocument {
-    /// Raised when the report must read something else.
-    static let version = 1
+package enum TraceDocument {
+    /// What the report must read; raised when that is something else.
+    package static let version = 1
 
     /// One rank's part of a file.
     struct Part: Sendable {
@@ -154,7 +154,7 @@ enum TraceDocument {
             raw("{\"ph\":\"\(phase)\",\"name\":")
             string(event.name)
             raw(
-                ",\"cat\":\"\(event.category)\",\"pid\":\(origin.rank),\"tid\":\(event.track),\"ts\":"
+                ",\"cat\":\"\(event.category.rawValue)\",\"pid\":\(origin.rank),\"tid\":\(event.track),\"ts\":"
             )
             microseconds(time)
         }

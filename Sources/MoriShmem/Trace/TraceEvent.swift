@@ -1,6 +1,26 @@
 import Glibc
 package import MoriDevice
 
+/// What kind of thing an event is, as the file says it.
+package enum TraceCategory: String, Hashable, Sendable {
+    /// A launch, by one of its warps.
+    case kernel
+    /// A wait in it for any number of peers, or for the own network.
+    case wait
+    /// The part of a wait that was for one peer, which came.
+    case peer
+    /// The part of a wait that was for one peer, which did not.
+    case gaveUp = "gave up"
+    /// A rank tells another what ends its wait.
+    case signal
+    /// How many rows a round received.
+    case rows
+    /// A call.
+    case host
+    /// What the proxy did, and what the network had under way for it.
+    case proxy, nic
+}
+
 /// One thing that a rank did, on one of its tracks.
 package struct TraceEvent: Sendable {
     /// What it is in the file.
@@ -20,15 +40,14 @@ package struct TraceEvent: Sendable {
     /// The track, by its number in the rank.
     package var track: Int
     package var name: String
-    /// kernel, wait, signal, host, proxy, nic or rows.
-    package var category: String
+    package var category: TraceCategory
     /// Nanoseconds of this host's monotonic clock.
     package var time: UInt64
     /// What is known of it, by name.
     package var details: [(name: String, value: Int)]
 
     package init(
-        _ kind: Kind, track: Int, name: String, category: String, time: UInt64,
+        _ kind: Kind, track: Int, name: String, category: TraceCategory, time: UInt64,
         details: [(name: String, value: Int)] = []
     ) {
         self.kind = kind

@@ -41,7 +41,8 @@ struct DoctorCommand: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp(
             "Look at procfs and sysfs below another root, such as a copy of another machine's;"
-                + " libraries are not asked and nothing is run then.", valueName: "folder"))
+                + " libraries are not asked, nothing is run, and variables are not judged then.",
+            valueName: "folder"))
     var root: String = ""
 
     func run() async throws {
@@ -54,7 +55,7 @@ struct DoctorCommand: AsyncParsableCommand {
         }
         let isHere = files.root.isEmpty
         var environment = EnvironmentReport()
-        if let problem = Self.tuningProblem() { environment.add(problem: problem) }
+        if isHere, let problem = Self.tuningProblem() { environment.add(problem: problem) }
         var report = DoctorReport(environment, files, asksLibraries: isHere)
         if isHere && selfTest { await addSelfTests(to: &report, environment) }
         do {

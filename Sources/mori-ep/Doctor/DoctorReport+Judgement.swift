@@ -7,12 +7,17 @@ extension DoctorReport {
     mutating func judge(_ files: SystemFiles, asksLibraries: Bool) {
         judgeDevices(files, asksLibraries: asksLibraries)
         if asksLibraries { askLibibverbs() }
-        judgeNICs(files)
+        judgeNICs(files, asksLibraries: asksLibraries)
         judgeMemory()
     }
 
     private mutating func add(_ problem: String, _ command: String) {
         problems.append(Problem(problem: problem, command: command))
+    }
+
+    /// Whether device files that are not there are missing: a copy of procfs and sysfs has none.
+    private static func hasDeviceFiles(_ files: SystemFiles, _ asksLibraries: Bool) -> Bool {
+        asksLibraries || files.exists("/dev")
     }
 
     // -------------------------------------------------------------------------------------------
@@ -31,7 +36,7 @@ extension DoctorReport {
                 add(
                     "the GPU at \(other.address) belongs to the driver \(other.driver ?? "")",
                     "unbind it there, then modprobe \(module)")
-            } else if !files.exists(node) {
+            } else if Self.hasDeviceFiles(files, asksLibraries), !files.exists(node) {
                 add(
                     "there are \(kind) GPUs (\(addresses)) and no \(node)",
                     "pass \(node) in (docker run --device \(node) ...), or modprobe \(module)")
@@ -97,12 +102,12 @@ extension DoctorReport {
         }
     }
 
-    private mutating func judgeNICs(_ files: SystemFiles) {
+    private mutating func judgeNICs(_ files: SystemFiles, asksLibraries: Bool) {
         guard !nics.isEmpty else {
             notes.append("no RDMA NIC: ranks of other hosts cannot be reached")
             return
         }
-        if !files.exists("/dev/infiniband") {
+        if Self.hasDeviceFiles(files, asksLibraries), !files.exists("/dev/infiniband") {
             add(
                 "there are RDMA NICs and no /dev/infiniband",
                 "modprobe ib_uverbs; in a container pass /dev/infiniband in")

@@ -60,8 +60,11 @@ struct DoctorReport: Encodable {
         nics = NICReport.all(files, to: places)
         variables = environment.rows.map(Variable.init)
         unknown = environment.unknown
-        problems = environment.problems.map {
-            Problem(problem: $0, command: "correct or unset the variable that is named")
+        // The variables are this shell's, and say nothing of the machine that was copied.
+        if asksLibraries {
+            problems = environment.problems.map {
+                Problem(problem: $0, command: "correct or unset the variable that is named")
+            }
         }
         judge(files, asksLibraries: asksLibraries)
     }

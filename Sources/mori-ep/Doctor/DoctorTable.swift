@@ -29,10 +29,14 @@ enum DoctorTable {
 
     /// "8 MiB", "23.5 GiB".
     static func bytes(_ count: Int) -> String {
+        guard count >= 1024 else { return "\(count) bytes" }
         var unit = 0
         let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
         while unit + 1 < units.count, count >> (10 * (unit + 1)) > 0 { unit += 1 }
-        let tenths = unit == 0 ? 10 * count : (10 * count + (1 << (10 * unit - 1))) >> (10 * unit)
+        let shift = 10 * unit
+        // Not ten times the count, which may be the largest number that there is.
+        let (whole, rest) = (count >> shift, count & (1 << shift - 1))
+        let tenths = 10 * whole + (10 * rest + 1 << (shift - 1)) >> shift
         let fraction = tenths % 10 == 0 ? "" : ".\(tenths % 10)"
         return "\(tenths / 10)\(fraction) \(units[unit])"
     }

@@ -74,14 +74,22 @@ struct HostReport: Encodable {
     static func processorCount(_ list: String) -> Int {
         list.split(separator: ",").reduce(0) { sum, range in
             let ends = range.split(separator: "-").compactMap { Int($0) }
-            guard let first = ends.first, let last = ends.last, last >= first else { return sum }
+            // No kernel counts further.
+            guard let first = ends.first, let last = ends.last, last >= first, last < 1 << 20
+            else { return sum }
             return sum + last - first + 1
         }
     }
 
     /// "32768 kB" in bytes.
     private static func kibibytes(_ text: String?) -> Int? {
-        text?.split(separator: " ").first.flatMap { Int($0) }.map { $0 << 10 }
+        text?.split(separator: " ").first.flatMap { Int($0) }.flatMap { product($0, 1024) }
+    }
+
+    /// nil: no number can be as large, or it is none of bytes.
+    private static func product(_ a: Int, _ b: Int) -> Int? {
+        let (product, overflow) = a.multipliedReportingOverflow(by: b)
+        return overflow || product < 0 ? nil : product
     }
 
     /// The first column behind the name: "8388608   8388608   bytes".
@@ -100,18 +108,18 @@ struct HostReport: Encodable {
         if let size, let bytes = ByteCount.parse(String(size.dropFirst(5))) { return bytes }
         var status = statvfs()
         guard unsafe statvfs(files.root + "/dev/shm", &status) == 0 else { return nil }
-        return Int(status.f_blocks) * Int(status.f_frsize)
+        return product(Int(clamping: status.f_blocks), Int(clamping: status.f_frsize))
     }
 
     /// "hugepages-2048kB".
     private static func hugePages(_ name: String, _ files: SystemFiles) -> HugePages? {
         let folder = "/sys/kernel/mm/hugepages/\(name)"
         guard name.hasPrefix("hugepages-"), name.hasSuffix("kB"),
-            let size = Int(name.dropFirst(10).dropLast(2)),
+            let size = Int(name.dropFirst(10).dropLast(2)).flatMap({ product($0, 1024) }),
             let total = files.text(of: folder + "/nr_hugepages").flatMap({ Int($0) })
         else { return nil }
         return HugePages(
-            pageBytes: size << 10, total: total,
+            pageBytes: size, total: total,
             free: files.text(of: folder + "/free_hugepages").flatMap { Int($0) } ?? 0)
     }
 

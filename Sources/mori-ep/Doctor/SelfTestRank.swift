@@ -54,12 +54,21 @@ struct SelfTestRank: AsyncParsableCommand {
             found.map { $0 * Float(world.rank + 2) }, shape: [count, hidden], on: stream)
         let combined = try op.combine(output, of: received, on: stream)
         let sums: [Float] = try await combined.tokens.elements(on: stream)
-        guard let wrong = zip(sums, own).enumerated().first(where: { $1.0 != 5 * $1.1 }) else {
-            return try await op.close()
+        if let problem = mistake(in: sums, of: own) {
+            throw MoriError(.deviceFailure, "rank \(world.rank): \(problem)")
         }
-        throw MoriError(
-            .deviceFailure,
-            "rank \(world.rank): element \(wrong.offset) of the sums is \(wrong.element.0), not"
-                + " \(5 * wrong.element.1)")
+        try await op.close()
+    }
+
+    /// What is wrong with the sums of a rank's tokens; nil: nothing.
+    static func mistake(in sums: [Float], of tokens: [Float]) -> String? {
+        guard sums.count == tokens.count else {
+            return "there are \(sums.count) elements of sums, not \(tokens.count)"
+        }
+        guard let wrong = zip(sums, tokens).enumerated().first(where: { $1.0 != 5 * $1.1 }) else {
+            return nil
+        }
+        return "element \(wrong.offset) of the sums is \(wrong.element.0), not"
+            + " \(5 * wrong.element.1)"
     }
 }

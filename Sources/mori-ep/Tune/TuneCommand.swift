@@ -32,12 +32,12 @@ struct TuneCommand: AsyncParsableCommand {
 
     @Option(
         help: "Ranks. (default: 8, or the launcher's)",
-        transform: OptionTypes.count)
+        transform: OptionTypes.ranks)
     var ranks: Int?
 
     @Option(
         help: "Ranks of a node. (default: all, or the launcher's)",
-        transform: OptionTypes.count)
+        transform: OptionTypes.ranks)
     var gpusPerNode: Int?
 
     @Option(
@@ -90,7 +90,8 @@ struct TuneCommand: AsyncParsableCommand {
     var origin: String?
 
     func validate() throws {
-        try OptionTypes.checkWritable(output, option: "--output")
+        var written = WrittenFiles()
+        try written.add(output, option: "--output")
     }
 
     func run() async throws {

@@ -154,7 +154,7 @@ struct TuningDocument: Encodable {
     func write(to path: String) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        try encoder.encode(self).write(to: URL(filePath: path), options: .atomic)
+        try FilePlace(path).replace(with: Array(encoder.encode(self)), what: "the rules")
     }
 }
 

@@ -95,11 +95,7 @@ struct TuneRun {
             indices = try DeviceTensor(
                 Self.routing(config, tokens: count, world: op.world, seed: run.options.seed),
                 shape: [count, config.expertsPerToken], on: stream)
-            modes =
-                switch config.kernelType {
-                case .intraNode, .interNodeV1, .interNodeV1LL: [.external, .registered]
-                case .interNode, .asyncLL: [.external]
-                }
+            modes = config.differentCombineInputs
             // The first round tells how many rows there are; the routing stays.
             let received = try op.dispatch(tokens, indices: indices, on: stream)
             let rows = try await op.receivedTokenCount(of: received, on: stream)

@@ -1,8 +1,8 @@
 import FoundationEssentials
-import MoriDevice
+import MoriShmem
 
 /// The page of a trace: what `TraceReport.html` draws.
-struct TraceReport: Sendable, Encodable {
+package struct TraceReport: Sendable, Encodable {
     /// One round.
     ///
     /// Slices are [rank, row, class, begin, duration, name, peer, warp]; rows are 0 the host, 1
@@ -21,7 +21,7 @@ struct TraceReport: Sendable, Encodable {
     var title: String
     var subtitle: String
     var facts: [[String]]
-    var notes: [String]
+    package var notes: [String]
     var causes: [TraceAnalysis.Cause]
     var names: [String] = []
     var ranks: [Rank]
@@ -30,7 +30,7 @@ struct TraceReport: Sendable, Encodable {
     var firstRound = 0
     var roundCount: Int
     var waits: [[Int]]
-    var rows: [Int]
+    package var rows: [Int]
     /// [expert, rank, how often it was chosen].
     var experts: [[Int]]
     var footer: String
@@ -38,20 +38,19 @@ struct TraceReport: Sendable, Encodable {
     /// Rounds that the page can show; more would make it large.
     static let mostRounds = 64
 
-    init(_ file: TraceFile, _ analysis: TraceAnalysis) {
-        let share =
-            analysis.busyNanoseconds > 0
-            ? analysis.waitNanoseconds * 100 / analysis.busyNanoseconds : 0
+    package init(_ file: TraceFile, _ analysis: TraceAnalysis) {
+        let (busy, waited) = (analysis.busyNanoseconds, analysis.waitNanoseconds)
+        // Waits lie in phases, and are no more than these.
+        let share = busy > 0 ? Int(100 * min(1, Double(waited) / Double(busy))) : 0
         let kernels = Set(file.ranks.flatMap(\.operators).map(\.name)).sorted()
         title = "Dispatch and combine on \(Words.count(file.worldSize, "rank"))"
         subtitle =
             "\(kernels.joined(separator: ", ")) on \(Set(file.ranks.map(\.device)).sorted().joined(separator: ", "))"
             + ", \(Words.count(Set(file.ranks.map(\.host)).count, "host"))"
         let lengths = analysis.rounds.map { $0.end - $0.begin }.sorted()
-        let longest = analysis.rounds.flatMap(\.slices).filter {
-            $0.category == "peer" && $0.peer != $0.rank
-        }
-        .max { $0.duration < $1.duration }
+        let longest = analysis.rounds.lazy.flatMap(\.slices).filter {
+            $0.category == .peer && $0.peer != $0.rank
+        }.max { $0.duration < $1.duration }
         facts = [
             ["\(analysis.rounds.count)", "rounds"],
             [Words.duration(lengths.isEmpty ? 0 : lengths[lengths.count / 2]), "median round"],
@@ -67,9 +66,7 @@ struct TraceReport: Sendable, Encodable {
         ranks = file.ranks.map { Rank(rank: $0.rank) }
         roundCount = analysis.rounds.count
         waits = analysis.waits
-        rows = (0..<file.worldSize).map { rank in
-            analysis.rounds.map { max(0, $0.receivedRows[rank]) }.reduce(0, +)
-        }
+        rows = analysis.receivedRows
         experts = Self.experts(file)
         footer =
             "mori-ep trace report; times are of the hosts' monotonic clocks. docs/tracing.md says what each"
@@ -84,7 +81,7 @@ struct TraceReport: Sendable, Encodable {
         let count = file.ranks.first?.operators.first?.expertRanks.count ?? 0
         for part in file.ranks.flatMap(\.operators) where part.expertRanks.count == count {
             for (expert, times) in part.chosen.enumerated() where expert < count {
-                chosen[expert, default: (part.expertRanks[expert], 0)].count += times
+                chosen[expert, default: (part.expertRanks[expert], 0)].count.addClamped(times)
             }
         }
         guard chosen.values.contains(where: { $0.count > 0 }) else { return [] }
@@ -93,13 +90,8 @@ struct TraceReport: Sendable, Encodable {
     }
 
     private mutating func addRounds(_ analysis: TraceAnalysis, _ file: TraceFile) {
-        func waited(_ round: TraceAnalysis.Round) -> Int {
-            round.waits.enumerated().map { rank, peers in
-                peers.enumerated().filter { $0.offset != rank }.map(\.element).reduce(0, +)
-            }.reduce(0, +)
-        }
         let byWait = analysis.rounds.indices.sorted {
-            waited(analysis.rounds[$0]) > waited(analysis.rounds[$1])
+            analysis.rounds[$0].waitNanoseconds > analysis.rounds[$1].waitNanoseconds
         }
         let shown = byWait.prefix(Self.mostRounds).sorted()
         if shown.count < analysis.rounds.count {
@@ -107,7 +99,7 @@ struct TraceReport: Sendable, Encodable {
                 "The timeline has the \(shown.count) rounds with the longest waits, of"
                     + " \(analysis.rounds.count); all numbers are of all rounds.")
         }
-        let beside = file.slices.filter { ["host", "nic"].contains($0.category) }
+        let beside = file.slices.filter { $0.category == .host || $0.category == .nic }
         let severalOperators = Set(analysis.rounds.map(\.key.number)).count > 1
         let severalSlots = Set(analysis.rounds.map(\.key.slot)).count > 1
         var numbers: [String: Int] = [:]
@@ -138,29 +130,24 @@ struct TraceReport: Sendable, Encodable {
         let own = beside.filter {
             $0.end > round.begin && $0.begin < round.end && $0.number == round.key.number
         }
-        var tracks: [Int: [Int]] = [:]
-        for slice in round.slices where !(tracks[slice.rank] ?? []).contains(slice.track) {
-            tracks[slice.rank, default: []].append(slice.track)
+        let warps = Self.warps(of: round)
+        func order(_ slice: TraceFile.Slice) -> Int {
+            slice.category == .kernel ? 0 : slice.category == .wait ? 1 : 2
         }
-        for rank in tracks.keys { tracks[rank]?.sort() }
-        let order = ["kernel": 0, "wait": 1, "peer": 2, "gave up": 2]
-        let kernels = round.slices.sorted {
-            (order[$0.category] ?? 0, $0.begin) < (order[$1.category] ?? 0, $1.begin)
-        }
+        let kernels = round.slices.sorted { (order($0), $0.begin) < (order($1), $1.begin) }
         for slice in own + kernels {
-            let warp = tracks[slice.rank]?.firstIndex(of: slice.track) ?? 0
-            let isOwnNetwork = slice.name.hasPrefix("wait for own network")
+            let warp = warps[slice.rank]?[slice.track] ?? 0
             let row: Int
             switch slice.category {
-            case "host": row = 0
-            case "nic": row = 4
-            case "kernel": row = warp == 0 ? 1 : 3
+            case .host: row = 0
+            case .nic: row = 4
+            case .kernel: row = warp == 0 ? 1 : 3
             // The phase around waits for peers is where they are not.
-            case "wait" where !isOwnNetwork: continue
+            case .wait where !slice.isForOwnNetwork: continue
             default: row = warp == 0 ? 2 : 3
             }
             // Words that were there already make no picture.
-            if row == 2, slice.duration * 2000 < round.end - round.begin { continue }
+            if row == 2, slice.duration < (round.end - round.begin) / 2000 { continue }
             let begin = max(slice.begin, round.begin)
             let end = min(slice.end, round.end)
             all.append([
@@ -174,9 +161,9 @@ struct TraceReport: Sendable, Encodable {
     /// The class of the page: send, forward, receive, wait, combine, sum, experts, host, network.
     private static func kind(_ slice: TraceFile.Slice) -> Int {
         switch slice.category {
-        case "host": return 7
-        case "nic": return 8
-        case "peer", "gave up", "wait": return 3
+        case .host: return 7
+        case .nic: return 8
+        case .peer, .gaveUp, .wait: return 3
         default: break
         }
         switch slice.name {
@@ -188,6 +175,17 @@ struct TraceReport: Sendable, Encodable {
         case "combine forward", "combine own", "combine reduce": return 5
         case "count experts", "pack experts", "sum experts": return 6
         default: return 2
+        }
+    }
+
+    /// The places of tracks among those of their rank in a round: [rank: [track: place]].
+    private static func warps(of round: TraceAnalysis.Round) -> [Int: [Int: Int]] {
+        var tracks: [Int: Set<Int>] = [:]
+        for slice in round.slices { tracks[slice.rank, default: []].insert(slice.track) }
+        return tracks.mapValues { tracks in
+            var places: [Int: Int] = [:]
+            for (place, track) in tracks.sorted().enumerated() { places[track] = place }
+            return places
         }
     }
 
@@ -207,7 +205,7 @@ struct TraceReport: Sendable, Encodable {
         }
         let least = (round.end - round.begin) / 40
         return round.slices.compactMap { slice in
-            guard slice.category == "peer", slice.duration >= least, slice.peer != slice.rank else {
+            guard slice.category == .peer, slice.duration >= least, slice.peer != slice.rank else {
                 return nil
             }
             let word = Word(
@@ -220,7 +218,7 @@ struct TraceReport: Sendable, Encodable {
     /// The page.
     ///
     /// - Throws: what encoding throws, which these types do not.
-    func html() throws -> [UInt8] {
+    package func html() throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         // Names come from files: none ends the element that holds them.

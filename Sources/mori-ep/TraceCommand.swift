@@ -3,6 +3,7 @@ import FoundationEssentials
 import MoriDevice
 import MoriLauncher
 import MoriOptions
+import MoriTraceReport
 
 /// `mori-ep trace`: what can be done with traces.
 struct TraceCommand: ParsableCommand {
@@ -40,11 +41,9 @@ struct TraceReportCommand: ParsableCommand {
     }
 
     func validate() throws {
-        try OptionTypes.checkWritable(page, option: "--output")
-        if let json { try OptionTypes.checkWritable(json, option: "--json") }
-        guard !files.contains(page) else {
-            throw ValidationError("--output is \(page), the trace itself; legal is another file")
-        }
+        var written = WrittenFiles(besides: files, called: "the trace itself")
+        try written.add(page, option: "--output")
+        try written.add(json, option: "--json")
     }
 
     /// What `--json` writes.
@@ -64,13 +63,14 @@ struct TraceReportCommand: ParsableCommand {
             let file = try TraceFile(paths: files)
             let analysis = TraceAnalysis(file)
             let report = TraceReport(file, analysis)
-            try Data(try report.html()).write(to: URL(filePath: page))
+            try FilePlace(page).replace(with: report.html(), what: "the page")
             if let json {
                 let numbers = Numbers(
                     rounds: analysis.rounds.count, busyNanoseconds: analysis.busyNanoseconds,
                     waitNanoseconds: analysis.waitNanoseconds, waits: analysis.waits,
                     receivedRows: report.rows, causes: analysis.causes, notes: report.notes)
-                try JSONEncoder().encode(numbers).write(to: URL(filePath: json))
+                try FilePlace(json).replace(
+                    with: Array(JSONEncoder().encode(numbers)), what: "the numbers")
             }
             for cause in analysis.causes {
                 Console.print(
