@@ -1,3 +1,4 @@
+import Glibc
 import FoundationEssentials
 import MoriEP
 import MoriTestSupport
@@ -32,6 +33,7 @@ extension WorldTests {
                 processExitsWith: .success, observing: [\.standardOutputContent]
             ) {
                 let count = environmentNumber("TEST_LIFETIMES", default: 300)
+                forgetBacktraces()
                 let growth = try await withLocalWorld(1) { world in
                     var before = 0
                     for turn in 0..<count + 100 {
@@ -47,10 +49,19 @@ extension WorldTests {
                 print(
                     "lifetimes: \(count), resident memory grew by \(growth[0]) bytes; nothing is left"
                 )
-                guard growth[0] < 2 << 20 else { throw Mismatch("it grew by \(growth[0]) bytes") }
+                guard growth[0] < 1 << 20 else { throw Mismatch("it grew by \(growth[0]) bytes") }
             }
             print(String(decoding: result?.standardOutputContent ?? [], as: UTF8.self))
         }
+    }
+}
+
+/// Swift Testing keeps a backtrace of each error that is thrown, some 130 bytes, a cancelled sleep's too:
+/// from here on it hears of none.
+private func forgetBacktraces() {
+    for hook in ["_swift_willThrow", "_swift_willThrowTypedImpl"] {
+        guard let symbol = unsafe dlsym(nil, hook) else { continue }
+        unsafe symbol.storeBytes(of: 0, as: UInt.self)
     }
 }
 

@@ -189,9 +189,9 @@ final class Inbox: Sendable {
     ) async throws(MoriError) -> [[UInt8]] {
         if let contribution { send(.gather(id, value: contribution)) }
         let deadline = Task {
-            try await Task.sleep(for: timeout)
+            try await Self.sleep(for: timeout)
             send(.query(id))
-            try await Task.sleep(for: Self.graceOfQuery)
+            try await Self.sleep(for: Self.graceOfQuery)
             self.resolve(id, .missing(nil))
         }
         defer { deadline.cancel() }
@@ -223,6 +223,17 @@ final class Inbox: Sendable {
                 .timedOut,
                 "\(label(id)): \(rankList(ranks)) did not come within \(timeout.inSeconds)",
                 ranks: ranks)
+        }
+    }
+
+    /// In short pieces: a sleep that is cancelled keeps its task's memory until it would have ended,
+    /// and most of these are cancelled long before.
+    private static func sleep(for duration: Duration) async throws {
+        let end = ContinuousClock.now + duration
+        while true {
+            let now = ContinuousClock.now
+            guard now < end else { return }
+            try await Task.sleep(until: min(end, now + .milliseconds(100)))
         }
     }
 
