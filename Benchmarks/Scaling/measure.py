@@ -77,14 +77,15 @@ def command(shape: dict, iterations: int, path: str) -> list[str]:
 
 def measure(one: dict, iterations: int) -> None:
     shape = one["options"]
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "point.json")
         ended = subprocess.run(
-            command(shape, iterations, file.name), stdout=subprocess.DEVNULL, check=False
+            command(shape, iterations, str(path)), stdout=subprocess.DEVNULL, check=False
         )
         if ended.returncode != 0:
             status = f"ended with {ended.returncode}"
             sys.exit(f"bench-scaling: {one['series']} at {one['value']}: {status}")
-        found = json.load(file)
+        found = json.loads(path.read_text())
     one["verified"] = found["verified"]
     for verb in ("dispatch", "combine"):
         phase = found[verb]
