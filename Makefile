@@ -154,7 +154,7 @@ test-soak: setup ## Worlds that come and go, 10,000 operators, 100,000 schedules
 	    $(SWIFT) test --filter SoakTests
 	SCHEDULES=$(SOAK_SCHEDULES) SEED=$(SOAK_SEED) $(CHECKED_TEST) --filter CheckedTests.FaultTests
 
-fuzz: setup ## Feed made-up bytes to whatever is parsed from outside, SECONDS for each parser.
+fuzz: setup ## Feed made-up bytes to what ranks parse from outside, SECONDS for each parser.
 	MORI_EP_FUZZ=1 $(SWIFT) build --sanitize fuzzer --scratch-path .build-fuzz --product mori-ep-fuzz
 	@scripts/fuzz.sh $(SECONDS) $(FUZZ_CORPUS)
 
