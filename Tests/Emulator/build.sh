@@ -68,7 +68,7 @@ build() {
     for process in ${running[@]+"${running[@]}"}; do wait "$process"; done
     # What is refused: a library of version 7 of the interface, and one of another header.
     local version
-    for version in 1 7; do
+    for version in "$(sed -n 's/^#define MORIEP_API_VERSION \([0-9]*\)u$/\1/p' Sources/CHIP/moriep.h)" 7; do
         "$compiler" -x c -shared -fPIC "-DOTHER_VERSION=$version" Tests/Emulator/OtherLibrary.c \
             -o "$objects/libother$version.so"
     done

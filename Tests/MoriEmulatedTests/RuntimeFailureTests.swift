@@ -248,7 +248,7 @@ extension EmulatedTests {
         }
 
         @Test func aLibraryOfAnotherHeaderIsRefused() async throws {
-            let other = try emulator.file("libother1.so")
+            let other = try emulator.file("libother\(MORIEP_API_VERSION).so")
             let error = try await failure { _ = try KernelLibrary.open(.emulated, at: [other]) }
             #expect(error.code == .unsupported, "\(error)")
             #expect("\(error)".contains("another moriep.h"), "\(error)")
