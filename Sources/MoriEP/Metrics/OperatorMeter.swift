@@ -195,11 +195,13 @@ final class OperatorMeter: Sendable {
         let slot = finished.call.slot
         let before = ledger.withLock { ledger in
             ledger.begin(finished.kernels)
-            return ledger.waits.updateValue(now, forKey: slot)
+            let before = ledger.waits[slot] ?? Array(repeating: 0, count: now.count)
+            ledger.waits[slot] = zip(before, now).map(max)
+            return before
         }
-        for (peer, waited) in now.enumerated() {
-            let waited = waited - (before?[peer] ?? 0)
-            if waited > 0 { handles.countWait(finished.call.verb, peer: peer, Int64(waited)) }
+        for (peer, (waited, counted)) in zip(now, before).enumerated() where waited > counted {
+            // Not more: a later call of another stream may have been counted before this one.
+            handles.countWait(finished.call.verb, peer: peer, Int64(clamping: waited - counted))
         }
     }
 }
