@@ -217,6 +217,11 @@ let package = Package(
     cxxLanguageStandard: .cxx20
 )
 
+// The build folders of `make test-tsan`, `test-asan` and of what needs the trait Checked: these test targets.
+if let tests = Context.environment["MORI_EP_TESTS"]?.split(separator: " ") {
+    package.targets.removeAll { $0.type == .test && !tests.contains($0.name[...]) }
+}
+
 // `make fuzz`: its main function is libFuzzer's, which only a build with that sanitizer links.
 if Context.environment["MORI_EP_FUZZ"] != nil {
     package.targets += [

@@ -27,8 +27,9 @@ extension WorldTests.InterNodeTests {
         }
     }
 
-    /// 16 nodes of 8 ranks in one process.
-    @Test(.timeLimit(.minutes(3)), arguments: kernels)
+    /// 16 nodes of 8 ranks in one process. The low-latency kernel types have the words and sections of
+    /// these, and other launches.
+    @Test(.timeLimit(.minutes(3)), arguments: [KernelType.interNode, .interNodeV1])
     func a128RanksWorkInOneProcess(_ kernel: KernelType) async throws {
         let geometry = Geometry(128, of: 8)
         let workload = geometry.workload(

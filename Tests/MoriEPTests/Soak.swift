@@ -3,8 +3,8 @@ import Glibc
 import MoriEP
 import MoriTestSupport
 
-/// Worlds that come and go beside one that stays, for as long as asked; everything is compared with the
-/// oracle.
+/// Worlds that come and go beside one that stays, for as long as asked, after a fifth of that time for one
+/// operator in a great many rounds; everything is compared with the oracle.
 struct Soak: Sendable {
     let seconds: Double
     let firstSeed: UInt64
@@ -13,6 +13,8 @@ struct Soak: Sendable {
     struct Outcome: Sendable {
         var worlds = 0
         var rounds = 0
+        /// Of dispatch and combine, by the one operator.
+        var pairs = 0
         /// Resident bytes, about once a second.
         var resident: [Int] = []
     }
@@ -21,8 +23,11 @@ struct Soak: Sendable {
     ///
     /// - Throws: `Mismatch` for a wrong result, or where memory grew.
     func run() async throws -> Outcome {
-        let end = ContinuousClock.now + .seconds(seconds)
-        let outcome = try await withThrowingTaskGroup(of: Outcome.self) { group in
+        // Alone: where others have the cores, each of its waits would take a turn of theirs.
+        let pairs = try await SteadyRounds(seed: firstSeed).run(
+            until: .now + .seconds(seconds / 5))
+        let end = ContinuousClock.now + .seconds(seconds * 0.8)
+        var outcome = try await withThrowingTaskGroup(of: Outcome.self) { group in
             group.addTask { try await drawnWorlds(until: end) }
             group.addTask { try await lastingWorld(until: end) }
             group.addTask {
@@ -41,6 +46,7 @@ struct Soak: Sendable {
             }
             return sum
         }
+        outcome.pairs = pairs
         let quarter = outcome.resident.count / 4
         let early = median(outcome.resident.dropFirst(quarter).prefix(quarter))
         let late = median(outcome.resident.suffix(quarter))

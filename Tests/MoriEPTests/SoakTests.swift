@@ -19,7 +19,8 @@ extension WorldTests {
                 try await requireNothingLive()
                 let resident = outcome.resident.map { $0 >> 20 }
                 print(
-                    "soak: \(outcome.worlds) worlds, \(outcome.rounds) rounds, resident MiB from"
+                    "soak: \(outcome.worlds) worlds, \(outcome.rounds) rounds and"
+                        + " \(outcome.pairs) pairs of one operator, resident MiB from"
                         + " \(resident.min() ?? 0) to \(resident.max() ?? 0), at the end"
                         + " \(resident.last ?? 0); nothing is left")
             }
