@@ -21,11 +21,14 @@ final class Joining: Sendable {
     private let credentials: Credentials
     private let logger: Logger
     private let deadline: ContinuousClock.Instant
-    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private let group: MultiThreadedEventLoopGroup
     private let opened = Locked<(server: StoreServer?, connections: Connections?)>((nil, nil))
 
     /// Starts the clock.
-    init(_ parameters: TCPBootstrap.Parameters, logger: Logger) {
+    ///
+    /// - Throws: `.bootstrapFailed` where there is no event loop to be had.
+    init(_ parameters: TCPBootstrap.Parameters, logger: Logger) throws(MoriError) {
+        group = try MeetingLoop.start()
         self.parameters = parameters
         self.logger = logger
         deadline = .now + parameters.timeout

@@ -77,7 +77,7 @@ final class Regrouping: Sendable {
     private let credentials: Credentials
     private let logger: Logger
     private let deadline: ContinuousClock.Instant
-    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private let group: MultiThreadedEventLoopGroup
     private let opened = Locked<(server: StoreServer?, connections: Connections?)>((nil, nil))
 
     /// Starts the clock.
@@ -88,10 +88,12 @@ final class Regrouping: Sendable {
     ///   - key: Of the new store.
     ///   - timeout: How long it may take.
     ///   - logger: Told about failed attempts at level debug.
+    /// - Throws: `.bootstrapFailed` where there is no event loop to be had.
     init(
         _ parameters: TCPBootstrap.Parameters, members: [Int], key: WorldKey, timeout: Duration,
         logger: Logger
-    ) {
+    ) throws(MoriError) {
+        group = try MeetingLoop.start()
         self.parameters = parameters
         self.key = key
         self.logger = logger

@@ -94,14 +94,15 @@ package final class TCPBootstrap: Bootstrap {
     ///   - logger: Told about failed attempts and dropped connections at level debug.
     /// - Returns: This process's member.
     /// - Throws: `.timedOut` naming the ranks that did not come, `.bootstrapFailed` when rank 0 is
-    ///   not found, refuses this rank's secret or address or can bind no port, `.ranksDisagree` on
-    ///   both sides for two processes of one rank or different world sizes, `.invalidArgument` for
-    ///   a rank or world size out of range, `.aborted` when the task is cancelled.
+    ///   not found, refuses this rank's secret or address or can bind no port, or where this process
+    ///   may open no more descriptors, `.ranksDisagree` on both sides for two processes of one rank or
+    ///   different world sizes, `.invalidArgument` for a rank or world size out of range, `.aborted`
+    ///   when the task is cancelled.
     package static func join(
         _ parameters: Parameters, logger: Logger
     ) async throws(MoriError) -> TCPBootstrap {
         try parameters.validate()
-        let joining = Joining(parameters, logger: logger)
+        let joining = try Joining(parameters, logger: logger)
         do {
             let connections = try await joining.run()
             let members = Array(0..<parameters.worldSize)
@@ -143,7 +144,7 @@ package final class TCPBootstrap: Bootstrap {
         _ members: [Int], generation: Int, timeout: Duration
     ) async throws(MoriError) -> any Bootstrap {
         let key = key.successor(generation: generation)
-        let regrouping = Regrouping(
+        let regrouping = try Regrouping(
             parameters, members: members, key: key, timeout: timeout, logger: logger)
         do {
             let connections = try await regrouping.run(ownPlace, places)
