@@ -6,7 +6,9 @@
 PROGRAM is bench-instructions, built for release (default: where SwiftPM leaves it). Counted are the
 parts that wait for nobody, so the counts do not depend on how fast the machine is; one that is more
 than `tolerance` above Benchmarks/Instructions/thresholds.json fails, and one that is as much below
-asks for `--write`, which stores the counts. Timings are not compared anywhere: machines differ.
+asks for `--write`, which stores the counts. A round of 512 tokens is then counted with a trace and
+without; a trace that costs more than MOST_TRACE fails. Timings are not compared anywhere: machines
+differ.
 """
 
 import json
@@ -34,6 +36,15 @@ PARTS = {
     "combine_reduce": r":void mori::intranode::combineReduce<mori::BFloat16, mori::Plain>\(",
 }
 
+# What a traced round may cost, of all instructions of a round's calls and kernels; its shape.
+MOST_TRACE = 0.01
+TRACE_SHAPE = ["512", "7168"]
+# Everything that a rank does in a round. The waits are in it: some ten thousandths.
+ROUND = {name: PARTS[name] for name in ("op.dispatch on the host", "op.combine on the host")} | {
+    "the kernels of dispatch": r":mori::host::runDispatch\(",
+    "the kernels of combine": r":mori::host::runCombine\(",
+}
+
 
 def fail(message):
     sys.exit(f"check-instructions: {message}")
@@ -46,7 +57,7 @@ def run(command, **options):
     return done.stdout
 
 
-def count(program):
+def count(program, parts, arguments):
     """Instructions of each part, of one call of one rank."""
     with tempfile.TemporaryDirectory(prefix="moriep-instructions-") as folder:
         # Debian's valgrind cannot read the debug information of a newer clang; names are enough.
@@ -54,20 +65,34 @@ def count(program):
         run(["strip", "-g", "-o", stripped, str(program)])
         profile = f"{folder}/profile"
         run(
-            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", stripped],
+            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", stripped,
+             *arguments],
             # The same order in every dictionary, every time.
             env=os.environ | {"SWIFT_DETERMINISTIC_HASHING": "1"},
             timeout=300,
         )
         listing = run(["callgrind_annotate", "--inclusive=yes", "--threshold=100", profile])
     counts = {}
-    for name, pattern in PARTS.items():
+    for name, pattern in parts.items():
         found = [line for line in listing.splitlines() if re.search(pattern, line)]
         if len(found) != 1:
             fail(f"{len(found)} functions are {name}; the pattern in {__file__} must fit one:\n"
                  + "\n".join(found))
         counts[name] = round(int(found[0].split("(")[0].strip().replace(",", "")) / CALLS)
     return counts
+
+
+def check_trace(program):
+    """Counts a round with a trace and without."""
+    off = count(program, ROUND, TRACE_SHAPE)
+    on = count(program, ROUND, [*TRACE_SHAPE, "traced"])
+    print(f"\n{'512 tokens of 7168 bf16':<38}{'traced':>12}{'not':>12}")
+    for name in ROUND:
+        print(f"{name:<38}{on[name]:>12,}{off[name]:>12,}   {on[name] / off[name]:.4f}")
+    cost = sum(on.values()) / sum(off.values()) - 1
+    print(f"a trace costs {100 * cost:.2f} % of a round's instructions")
+    if cost > MOST_TRACE:
+        fail(f"more than {100 * MOST_TRACE:.0f} %")
 
 
 def main():
@@ -82,7 +107,7 @@ def main():
         print(f"not compared: the stored counts are of {stored['machine']},"
               f" and this is {platform.machine()}")
         return
-    counts = count(program)
+    counts = count(program, PARTS, [])
     worse, better = [], []
     print(f"{'instructions of one call of one rank':<38}{'counted':>10}{'stored':>10}")
     for name, counted in counts.items():
@@ -101,6 +126,7 @@ def main():
              " counts with --write and say why in the commit")
     elif better:
         print(f"fewer than stored: {', '.join(better)}; --write stores them")
+    check_trace(program)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,23 @@ import MoriLauncher
 /// Rounds of a fixed shape, for an instruction counter to look at: no clock, no output.
 ///
 /// Four ranks as threads of one process dispatch and combine 128 tokens of 1024 bf16, top-4 of 16
-/// experts. Its main function is no async one, because that ends the main thread, which valgrind does
+/// experts; `bench-instructions 512 7168 traced` so many tokens of so many elements, with a trace. Its
+/// main function is no async one, because that ends the main thread, which valgrind does
 /// not survive.
 @main
 struct InstructionRounds {
     static let ranks = 4
-    static let tokens = 128
-    static let hidden = 1024
+    static let tokens = number(1) ?? 128
+    static let hidden = number(2) ?? 1024
+    static let isTraced = CommandLine.arguments.dropFirst(3).first == "traced"
     static let topK = 4
     static let expertsPerRank = 4
     static let rounds = 8
+
+    /// An argument.
+    private static func number(_ place: Int) -> Int? {
+        CommandLine.arguments.dropFirst(place).first.flatMap { Int($0) }
+    }
 
     static func main() {
         let ended = Ended()
@@ -52,6 +59,7 @@ struct InstructionRounds {
             (0..<tokens).flatMap { token in
                 (0..<topK).map { Int32((token * 4 + $0 * 2) % (ranks * expertsPerRank)) }
             }, shape: [tokens, topK], on: stream)
+        if isTraced { try op.startTrace(on: stream) }
         for _ in 0..<rounds {
             let received = try op.dispatch(rows, weights: weights, indices: indices, on: stream)
             let output = received.tokens
