@@ -62,6 +62,14 @@ struct BenchSettings: Sendable {
         }
     }
 
+    /// Whether a token makes one packet for all ranks of another node.
+    var sendsPackets: Bool {
+        switch config.kernelType {
+        case .intraNode, .interNode, .asyncLL: false
+        case .interNodeV1, .interNodeV1LL: nodes.count > 1
+        }
+    }
+
     /// Resolves the options.
     ///
     /// - Throws: `MoriError`, or `BenchFailure`, for settings that contradict each other.

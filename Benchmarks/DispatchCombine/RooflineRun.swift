@@ -25,19 +25,49 @@ enum RooflineLoop: String, Sendable, Codable, CaseIterable {
 /// * external combine: copies the R received rows, then does the same as zero-copy over the copies
 ///   (2R reads, R + n writes).
 ///
-/// What it stores are copies of tokens; the rounds after it overwrite all of them.
+/// What it stores are copies of tokens; the rounds after it overwrite all of them. Kernels that send packets
+/// between nodes have loops of their own (`NodeRoofline`).
 struct RooflineRun: Sendable {
-    private let steps: [Step]
-    private let threads: Int
+    let steps: [Step]
+    let threads: Int
 
     /// One loop; the C side's struct with the tables that it points into.
-    private struct Step: Sendable {
-        var kind: Int
-        var source: UInt
-        var destination: UInt
-        var rowBytes: Int
-        var sourceRows: Int
-        var table: RowTable
+    struct Step: Sendable {
+        private(set) var kind: Int
+        /// Kept, too.
+        private(set) var source: DeviceTensor
+        private(set) var destination: DeviceTensor
+        /// Of `destination`: where the first item's own row is.
+        private(set) var firstRow = 0
+        /// Rows of the tensor that an item's own number means.
+        private(set) var itemRows: Int
+        private(set) var table: RowTable
+
+        /// Each row of `source` to the rows of `destination` that the table has for it.
+        static func scatter(
+            _ source: DeviceTensor, to destination: DeviceTensor, _ table: RowTable
+        ) -> Step {
+            Step(
+                kind: ROOFLINE_SCATTER, source: source, destination: destination,
+                itemRows: source.shape[0], table: table)
+        }
+
+        /// To each row of `destination`, from its row `first` on, the exclusive or of the rows of
+        /// `source` that the table has for it.
+        static func gather(
+            _ source: DeviceTensor, to destination: DeviceTensor, from first: Int = 0,
+            _ table: RowTable
+        ) -> Step {
+            Step(
+                kind: ROOFLINE_GATHER, source: source, destination: destination,
+                firstRow: first, itemRows: destination.shape[0] - first, table: table)
+        }
+
+        /// Bytes of a row.
+        var rowBytes: Int { source.elementType.byteCount(of: source.shape[1]) }
+
+        /// The address of the row that scattered rows count from, or of the first item's.
+        var target: UInt { destination.address + UInt(firstRow * rowBytes) }
     }
 
     /// The loop of a dispatch.
@@ -45,12 +75,8 @@ struct RooflineRun: Sendable {
         _ routes: Routes, rank: Int, tokens: DeviceTensor, received: DeviceTensor, threads: Int
     ) -> RooflineRun {
         RooflineRun(
-            steps: [
-                Step(
-                    kind: ROOFLINE_SCATTER, source: tokens.address, destination: received.address,
-                    rowBytes: rowBytes(received), sourceRows: tokens.shape[0],
-                    table: .perDestination(routes, rank: rank))
-            ], threads: threads)
+            steps: [.scatter(tokens, to: received, .perDestination(routes, rank: rank))],
+            threads: threads)
     }
 
     /// The loop of a combine: from the external rows through `landing`, or from `landing` itself,
@@ -59,28 +85,16 @@ struct RooflineRun: Sendable {
         _ routes: Routes, rank: Int, external: DeviceTensor?, landing: DeviceTensor,
         output: DeviceTensor, maxTokens: Int, threads: Int
     ) -> RooflineRun {
-        let row = rowBytes(landing)
-        let count = output.shape[0]
         var steps: [Step] = []
         var table = RowTable.perDestination(routes, rank: rank)
         if let external {
             table = .bySource(routes, rank: rank, maxTokens: maxTokens)
             steps.append(
-                Step(
-                    kind: ROOFLINE_SCATTER, source: external.address,
-                    destination: landing.address, rowBytes: row,
-                    sourceRows: external.shape[0],
-                    table: .oneEach(external.shape[0], of: table.rows.sorted())))
+                .scatter(
+                    external, to: landing, .oneEach(external.shape[0], of: table.rows.sorted())))
         }
-        steps.append(
-            Step(
-                kind: ROOFLINE_GATHER, source: landing.address, destination: output.address,
-                rowBytes: row, sourceRows: count, table: table))
+        steps.append(.gather(landing, to: output, table))
         return RooflineRun(steps: steps, threads: threads)
-    }
-
-    private static func rowBytes(_ tensor: DeviceTensor) -> Int {
-        tensor.elementType.byteCount(of: tensor.shape[1])
     }
 
     /// Runs the loop once.
@@ -118,9 +132,9 @@ struct RooflineRun: Sendable {
         return unsafe step.table.starts.withUnsafeBufferPointer { starts in
             unsafe step.table.rows.withUnsafeBufferPointer { rows in
                 let raw = unsafe roofline_step(
-                    kind: Int32(step.kind), reserved: 0, source: UInt64(step.source),
-                    destination: UInt64(step.destination),
-                    item_rows: Int64(max(1, step.sourceRows)), row_bytes: Int64(step.rowBytes),
+                    kind: Int32(step.kind), reserved: 0, source: UInt64(step.source.address),
+                    destination: UInt64(step.target),
+                    item_rows: Int64(max(1, step.itemRows)), row_bytes: Int64(step.rowBytes),
                     items: Int64(step.table.starts.count - 1), first: starts.baseAddress,
                     list: rows.baseAddress)
                 return unsafe withRawSteps(rest.dropFirst(), after: done + [raw], body)
@@ -130,10 +144,16 @@ struct RooflineRun: Sendable {
 }
 
 /// The rows that belong to each item of a loop.
-private struct RowTable: Sendable {
+struct RowTable: Sendable {
     /// Where each item's rows begin; one more than there are items.
-    var starts: [Int32] = [0]
-    var rows: [Int32] = []
+    private(set) var starts: [Int32] = [0]
+    private(set) var rows: [Int32] = []
+
+    /// Adds an item.
+    mutating func append(_ item: some Sequence<Int32>) {
+        rows += item
+        starts.append(Int32(rows.count))
+    }
 
     /// For each own token a row for each destination: the destinations' rows follow each other, as
     /// they would in the buffers of different peers.

@@ -36,14 +36,33 @@ struct Rooflines {
             loops = [.cached, .streaming]
             let dispatchLaunch = try op.launchParameters(forCombine: false).configuration
             let combineLaunch = try op.launchParameters(forCombine: true).configuration
+            let threads = (
+                dispatch: dispatchLaunch.blocks * dispatchLaunch.warpsPerBlock,
+                combine: combineLaunch.blocks * combineLaunch.warpsPerBlock
+            )
+            let (tokens, rank) = (run.buffers.tokens, run.rank)
+            if run.settings.sendsPackets {
+                func roofline(like rows: DeviceTensor) throws(MoriError) -> NodeRoofline {
+                    try NodeRoofline(
+                        run.routes, rank: rank, nodes: run.settings.nodes, like: rows,
+                        on: op.world.device)
+                }
+                kind = .host(
+                    dispatch: try roofline(like: tokens).dispatch(
+                        tokens: tokens, received: received, threads: threads.dispatch),
+                    combine: try roofline(like: combined).combine(
+                        external: external, registered: landing, output: combined,
+                        threads: threads.combine))
+                return
+            }
             kind = .host(
                 dispatch: .dispatch(
-                    run.routes, rank: run.rank, tokens: run.buffers.tokens, received: received,
-                    threads: dispatchLaunch.blocks * dispatchLaunch.warpsPerBlock),
+                    run.routes, rank: rank, tokens: tokens, received: received,
+                    threads: threads.dispatch),
                 combine: .combine(
-                    run.routes, rank: run.rank, external: external, landing: landing,
+                    run.routes, rank: rank, external: external, landing: landing,
                     output: combined, maxTokens: op.config.maxInputTokensPerRank,
-                    threads: combineLaunch.blocks * combineLaunch.warpsPerBlock))
+                    threads: threads.combine))
             return
         }
         loops = [.deviceCopy]
