@@ -14,6 +14,13 @@ package struct TraceFile: Sendable {
             var mended: Int
             var expertRanks: [Int]
             var chosen: [Int]
+            var deviceClock: DeviceClock?
+        }
+        /// How the clock of a rank's device was aligned with its host's.
+        package struct DeviceClock: Sendable, Codable {
+            var offsetNanoseconds: Int
+            var roundTripNanoseconds: Int
+            var driftNanosecondsPerSecond: Int
         }
         package var rank: Int
         var host: Int
@@ -172,6 +179,13 @@ package struct TraceFile: Sendable {
         if let worst = ranks.map(\.clockRoundTripNanoseconds).max(), worst > 0 {
             notes.append(
                 "Clocks of different hosts were aligned to \(Words.duration(worst / 2)) or better.")
+        }
+        let clocks = ranks.flatMap(\.operators).compactMap(\.deviceClock)
+        if let worst = clocks.map(\.roundTripNanoseconds).max() {
+            let drift = clocks.map(\.driftNanosecondsPerSecond.magnitude).max() ?? 0
+            notes.append(
+                "Clocks of devices were aligned with their hosts' to \(Words.duration(worst / 2)) or better;"
+                    + " the one that drifts most was taken to gain or lose \(drift) ns in a second.")
         }
         for rank in ranks {
             let lost = rank.operators.map(\.lost).clampedSum

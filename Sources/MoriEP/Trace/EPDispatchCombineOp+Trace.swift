@@ -17,6 +17,7 @@ extension EPDispatchCombineOp {
     ///     some ten for each warp and rank. What finds no room is counted, and the file says so.
     ///   - stream: Where the recording begins: work enqueued later on it is seen.
     /// - Throws: `invalidArgument`; `unsupported` where the device's library has no traced kernels;
+    ///   `capacityExceeded` where the operator's launch is not resident with them, with one that is;
     ///   `outOfMemory`, `aborted`, `closed`.
     ///
     /// The corresponding Python name is `get_debug_time_buf`.
@@ -30,13 +31,14 @@ extension EPDispatchCombineOp {
                 .invalidArgument,
                 "recordCapacity is \(recordCapacity); legal are 1,024 to 16,777,216 records")
         }
-        guard world.device.kind == .host else {
+        guard world.device.canTrace else {
             throw MoriError(
                 .unsupported,
-                "kernels that leave traces are in the host device only, and this rank's is"
-                    + " \(world.device.kind.rawValue); run with MORI_EP_DEVICE=host to take a trace"
-            )
+                "\(world.device.library.path) was built without the kernels that leave traces; build it"
+                    + " without MORI_EP_TRACES=0, by make"
+                    + " \(KernelLibrary.target(world.device.kind))")
         }
+        try checkLaunchesFitTraced()
         try order(stream)
         let kernels = kernels
         let trace = try OperatorTrace(of: self, kernels: kernels, capacity: recordCapacity)
@@ -64,6 +66,22 @@ extension EPDispatchCombineOp {
         try order(stream)
         try kernels.point(toTrace: 0, on: stream)
         forgetTrace()
+    }
+
+    /// Kernels that leave traces may take more registers, and fewer of their blocks fit at once.
+    private func checkLaunchesFitTraced() throws(MoriError) {
+        for forCombine in [false, true] {
+            let launch = try launchParameters(forCombine: forCombine).configuration
+            let most = try kernels.maxResidentBlocks(
+                forCombine ? .combine : .dispatch, warpsPerBlock: launch.warpsPerBlock,
+                isTraced: true)
+            guard launch.blocks > most else { continue }
+            throw MoriError(
+                .capacityExceeded,
+                "\(forCombine ? "combine" : "dispatch") is launched as \(launch), and kernels that leave"
+                    + " traces fit as \(most)x\(launch.warpsPerBlock) at most; make the operator with"
+                    + " such a launch to trace it")
+        }
     }
 
     private func checkNotCapturing(_ stream: DeviceStream) throws(MoriError) {

@@ -44,6 +44,10 @@ bool strikes(Failure& failure) {
     return true;
 }
 
+void setClock(int32_t isHosts, int64_t ahead, int64_t gain) {
+    emulator::Machine::shared().setClock({isHosts != 0, ahead, gain, 0});
+}
+
 void reset() {
     State& known = state();
     std::lock_guard lock(known.mutex);
@@ -53,6 +57,7 @@ void reset() {
     known.driverVersion = HIP_VERSION;
     forgetLaunches();
     useKernels(nullptr);
+    setClock(0, 0, 0);
 }
 
 uint64_t calls(const char* function) {
@@ -108,6 +113,7 @@ constexpr standin_control kControl = {
     live,
     setArchitecture,
     setDriverVersion,
+    setClock,
     setSchedule,
     obstacle,
     useKernels,
