@@ -65,7 +65,7 @@ LEAN_EXCEPTIONS = {
 
 # What kernels that leave traces are called, and scalars that they may keep in a vector register.
 TRACED = "moriep_traced_"
-TRACED_SPILLS = 8
+TRACED_SPILLS = 4
 # Stands among them, and is none of the verbs': it tells the time.
 CLOCK = "moriep_read_clock"
 

@@ -12,7 +12,7 @@
 namespace mori::gpu {
 namespace {
 
-uint64_t hostTime() {
+[[maybe_unused]] uint64_t hostTime() {
     timespec time{};
     clock_gettime(CLOCK_MONOTONIC, &time);
     return static_cast<uint64_t>(time.tv_sec) * 1000000000u + static_cast<uint64_t>(time.tv_nsec);

@@ -114,9 +114,12 @@ moriep_status deviceProperties(int32_t device, moriep_device_properties* out) {
     return MORIEP_SUCCESS;
 }
 
-moriep_status maxResidentBlocks(
-    int32_t device, int32_t kernelType, int32_t verb, int32_t warpsPerBlock, int32_t traced,
-    int32_t* out) {
+moriep_status maxResidentBlocks(int32_t device,
+                                int32_t kernelType,
+                                int32_t verb,
+                                int32_t warpsPerBlock,
+                                int32_t traced,
+                                int32_t* out) {
     if (!isKernelType(kernelType)) {
         return fail(MORIEP_NOT_SUPPORTED, 0, "kernel type %d", kernelType);
     }

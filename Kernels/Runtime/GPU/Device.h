@@ -11,9 +11,12 @@ constexpr uint64_t kMaxSharedBytes = 64 * 1024;
 
 moriep_status deviceCount(int32_t* count);
 moriep_status deviceProperties(int32_t device, moriep_device_properties* out);
-moriep_status maxResidentBlocks(
-    int32_t device, int32_t kernelType, int32_t verb, int32_t warpsPerBlock, int32_t traced,
-    int32_t* out);
+moriep_status maxResidentBlocks(int32_t device,
+                                int32_t kernelType,
+                                int32_t verb,
+                                int32_t warpsPerBlock,
+                                int32_t traced,
+                                int32_t* out);
 
 /// What is said of a traced launch where the kernels for it were left out.
 moriep_status notTraced();

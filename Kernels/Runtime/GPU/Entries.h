@@ -1,5 +1,5 @@
-// Every kernel's entry, for the two files that are compiled for the device: those that leave no traces,
-// and with MORI_TRACED those that do.
+// Every kernel's entry, for the two files that are compiled for the device: those that leave no
+// traces, and with MORI_TRACED those that do.
 #pragma once
 
 #include "InterNode/Combine.h"
@@ -22,9 +22,9 @@
 #define MORI_SYMBOL(name) moriep_traced_##name
 #define MORI_ADDRESSES tracedKernelAddress
 // Arguments are read again for each part: a kernel has no scalar registers to keep them in.
-#define MORI_RUN(phase, ...)                                                               \
-    trace::begin<MORIEP_TRACE_##phase>(block, machine::reread(arguments));                 \
-    __VA_ARGS__(block, machine::reread(arguments));                                        \
+#define MORI_RUN(phase, ...)                                               \
+    trace::begin<MORIEP_TRACE_##phase>(block, machine::reread(arguments)); \
+    __VA_ARGS__(block, machine::reread(arguments));                        \
     trace::end<MORIEP_TRACE_##phase>(block, machine::reread(arguments))
 #else
 #define MORI_SYMBOL(name) moriep_##name
@@ -32,14 +32,14 @@
 #define MORI_RUN(phase, ...) __VA_ARGS__(block, machine::reread(arguments))
 #endif
 
-#define MORI_ENTRY(name, verb, most, first, phase, ...)                                   \
-    extern "C" __global__ __launch_bounds__((most) * mori::machine::kLanes) void          \
-    MORI_SYMBOL(name)(MORI_ARGUMENTS(verb)) {                                             \
-        using namespace MORI_KERNELS;                                                     \
-        using namespace mori;                                                             \
-        first;                                                                            \
-        Block block;                                                                      \
-        MORI_RUN(phase, __VA_ARGS__);                                                     \
+#define MORI_ENTRY(name, verb, most, first, phase, ...)                                       \
+    extern "C" __global__ __launch_bounds__((most) * mori::machine::kLanes) void MORI_SYMBOL( \
+        name)(MORI_ARGUMENTS(verb)) {                                                         \
+        using namespace MORI_KERNELS;                                                         \
+        using namespace mori;                                                                 \
+        first;                                                                                \
+        Block block;                                                                          \
+        MORI_RUN(phase, __VA_ARGS__);                                                         \
     }
 #define MORI_ONE_WARP(name, verb, phase, function) MORI_ENTRY(name, verb, 1, , phase, function)
 #define MORI_GRID(name, verb, phase, function) \

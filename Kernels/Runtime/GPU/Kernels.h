@@ -75,7 +75,8 @@ struct Launches {
 /// Of MORIEP_VERB_RECEIVED: one launch for each moriep_received_work, of which a call runs one.
 Launches launchesOf(int32_t kernelType, int32_t verb, LaunchChoice choice);
 
-/// Whether the library has the kernels that leave traces: scripts/build-kernels.sh can leave them out.
+/// Whether the library has the kernels that leave traces: scripts/build-kernels.sh can leave them
+/// out.
 #if defined(MORI_WITHOUT_TRACES)
 constexpr bool kHasTracedKernels = false;
 #else

@@ -1,5 +1,5 @@
-// The kernels once more, with the records of Shmem/Trace.h: a call that is traced runs these, and the
-// others have not one instruction for it.
+// The kernels once more, with the records of Shmem/Trace.h: a call that is traced runs these, and
+// the others have not one instruction for it.
 #define MORI_TRACED 1
 
 #include "Runtime/GPU/Entries.h"

@@ -91,7 +91,8 @@ final class TraceMemory: Sendable {
         for place in 0..<kept {
             let raw = unsafe first[place]
             // A launch that runs still may have taken a place and not filled it, or a part of it.
-            guard raw.time_ns != 0, raw.what != 0, var record = Record(raw), record.slot < slotCount else {
+            guard raw.time_ns != 0, raw.what != 0, var record = Record(raw), record.slot < slotCount
+            else {
                 content.lost += 1
                 continue
             }

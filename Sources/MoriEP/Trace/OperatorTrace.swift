@@ -43,7 +43,7 @@ final class OperatorTrace: TraceSource {
         }
         self.capacity = capacity
         device = op.world.device
-        begin = try Self.compareClock(of: device, patience: .milliseconds(20))
+        begin = try Self.compareClock(of: device, patience: .milliseconds(200))
         memory = try TraceMemory(
             capacity: capacity, expertCount: expertRanks.count, slotCount: config.slots,
             on: op.world.device)

@@ -30,12 +30,15 @@ package struct DeviceClock: Hashable, Sendable {
 
     private let begin: Anchor
     private let end: Anchor
+    /// How often it was compared: once, what it drifts is not taken out.
+    package let comparisons: Int
 
     /// A clock that was compared twice, or once; nil: never.
     package init?(begin: Anchor?, end: Anchor?) {
         guard let first = begin ?? end else { return nil }
         self.begin = first
         self.end = end ?? first
+        comparisons = begin != nil && end != nil ? 2 : 1
     }
 
     /// Compares a device's clock with the host's, by launches on a stream that has nothing else to do.

@@ -58,7 +58,8 @@ package enum TraceDocument {
             if let clock = trace.clock {
                 text.raw(",\"deviceClock\":{\"offsetNanoseconds\":\(clock.offset)")
                 text.raw(",\"roundTripNanoseconds\":\(clock.roundTrip)")
-                text.raw(",\"driftNanosecondsPerSecond\":\(clock.drift)}")
+                text.raw(",\"driftNanosecondsPerSecond\":\(clock.drift)")
+                text.raw(",\"comparisons\":\(clock.comparisons)}")
             }
             text.raw("}")
         }

@@ -92,8 +92,8 @@ hipError_t findRunnable(State& known,
     return *kernel == nullptr ? hipErrorInvalidDeviceFunction : hipSuccess;
 }
 
-/// Whether a kernel is the one that the stand-in runs itself where none can be executed: the clock's,
-/// so that what is built on it is tested there too.
+/// Whether a kernel is the one that the stand-in runs itself where none can be executed: the
+/// clock's, so that what is built on it is tested there too.
 bool tellsTime(State& known, const void* host) {
     Function* function = nullptr;
     if (find(known, host, &function) != hipSuccess) return false;

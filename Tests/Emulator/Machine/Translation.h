@@ -1,9 +1,9 @@
 // A code object of gfx942, translated for the host: what Translate/ writes and the machine runs.
 //
-// The translation is a shared object with a table for each code object of a library. A function runs one instruction of a wave
-// on the wave's registers; it serves every instruction of its pattern and reads the operands'
-// numbers from the instruction's own words. What touches memory, time or other waves is not
-// translated: the machine does it itself.
+// The translation is a shared object with a table for each code object of a library. A function
+// runs one instruction of a wave on the wave's registers; it serves every instruction of its
+// pattern and reads the operands' numbers from the instruction's own words. What touches memory,
+// time or other waves is not translated: the machine does it itself.
 #ifndef MORI_EMULATOR_TRANSLATION_H
 #define MORI_EMULATOR_TRANSLATION_H
 

@@ -1,0 +1,110 @@
+import CHIP
+import MoriDevice
+import MoriEP
+import MoriShmem
+import MoriTestSupport
+import Testing
+
+extension EmulatedTests {
+    /// The device's clock beside the host's, and libraries that cannot trace. Kernels need not be
+    /// executed: the stand-in tells the time itself.
+    @Suite struct DeviceClockTests {
+        private let emulator: Emulator
+
+        init() throws {
+            emulator = try Emulator()
+            emulator.reset()
+        }
+
+        /// Wrong by hours and by more than quartz ever is, and found to half of the round trip.
+        @Test(
+            .timeLimit(.minutes(1)),
+            arguments: [Duration.seconds(-3000), .zero, .seconds(1_700_000_000)],
+            [Int64(0), 500, -2000])
+        func aClockThatIsWrongIsFoundToHalfTheRoundTrip(_ ahead: Duration, _ gain: Int64)
+            async throws
+        {
+            defer { emulator.reset() }
+            let device = try Device(.emulated)
+            let stream = try DeviceStream(on: device)
+            emulator.setClock(ahead: ahead, gain: gain)
+            let patience = Duration.seconds(5)
+            let begin = try #require(try DeviceClock.compare(on: device, patience: patience))
+            #expect(abs(begin.offset - Int64(ahead.nanoseconds)) < begin.roundTrip / 2 + 1_000_000)
+            var readings: [ClockReading] = []
+            for _ in 0..<20 {
+                readings += try stream.readClock(count: 1, timeout: patience)
+                try await Task.sleep(for: .milliseconds(10))
+            }
+            let end = try #require(try DeviceClock.compare(on: device, patience: patience))
+            let clock = try #require(DeviceClock(begin: begin, end: end))
+            #expect(clock.comparisons == 2 && readings.count == 20)
+            for reading in readings {
+                // What the host saw around it is where it belongs, give or take the uncertainty.
+                let found = clock.hostTime(of: reading.device)
+                let slack = UInt64(clock.roundTrip / 2 + 20)
+                #expect(found &+ slack >= reading.before, "\(reading) at \(found), \(clock)")
+                #expect(found <= reading.after &+ slack, "\(reading) at \(found), \(clock)")
+            }
+            // Over 200 ms and more; both ends of it are uncertain.
+            let slack = Double(clock.roundTrip) / 0.2 + 10
+            #expect(abs(Double(clock.drift - gain * 1000)) <= slack, "\(clock)")
+        }
+
+        /// Whoever starts a trace does not wait for a device that is full of waiting kernels.
+        @Test(.timeLimit(.minutes(1)))
+        func aDeviceThatDoesNotTellItsTimeIsNotAwaitedForLong() async throws {
+            defer { emulator.reset() }
+            let device = try Device(.emulated)
+            emulator.setClock(ahead: .zero, gain: 0)
+            let stream = try DeviceStream(on: device)
+            let gate = try StreamGate(on: stream)
+            let begin = ContinuousClock.now
+            let none = try stream.readClock(count: 16, timeout: .milliseconds(50))
+            #expect(none.isEmpty && ContinuousClock.now - begin < .seconds(5))
+            gate.open()
+            try await stream.completion()
+            #expect(try stream.readClock(count: 3, timeout: .seconds(5)).count == 3)
+            #expect(DeviceClock(begin: nil, end: nil) == nil)
+        }
+
+        @Test func aDeviceThatFailsIsATypedError() throws {
+            defer { emulator.reset() }
+            let stream = try DeviceStream(on: try Device(.emulated))
+            emulator.fail("hipLaunchKernel", with: HIPError.launchFailure)
+            let error = #expect(throws: MoriError.self) {
+                try stream.readClock(count: 1, timeout: .seconds(1))
+            }
+            #expect(error?.code == .deviceFailure, "\(String(describing: error))")
+            #expect("\(String(describing: error))".contains("read_clock"))
+        }
+
+        /// A library that was built with MORI_EP_TRACES=0.
+        @Test(.timeLimit(.minutes(1)))
+        func aLibraryWithoutKernelsForTracesSaysWhatToDo() async throws {
+            let path = try emulator.file("libwithout_traces.so")
+            let device = Device(of: try KernelLibrary.open(.emulated, at: [path]))
+            #expect(try !device.canTrace && Device(.emulated).canTrace)
+            let worlds = try await SymmetricMemory.local(worldSize: 1, device: device)
+            let world = try #require(worlds.first)
+            let op = try await EPDispatchCombineOp(
+                EPDispatchCombineConfig(
+                    elementType: .bfloat16, hiddenDim: 16, maxInputTokensPerRank: 4,
+                    expertsPerRank: 1, expertsPerToken: 1), in: world)
+            let stream = try DeviceStream(on: device)
+            let error = #expect(throws: MoriError.self) { try op.startTrace(on: stream) }
+            #expect(error?.code == .unsupported)
+            for word in [path, "MORI_EP_TRACES=0", "make emulator"] {
+                #expect(error?.message.contains(word) == true, "\(String(describing: error))")
+            }
+            // Nor does the library itself launch one, or tell the time.
+            let clock = #expect(throws: MoriError.self) {
+                try stream.readClock(count: 1, timeout: .seconds(1))
+            }
+            #expect(clock?.code == .unsupported)
+            #expect("\(String(describing: clock))".contains("MORI_EP_TRACES=0"))
+            try await op.close()
+            try await world.close()
+        }
+    }
+}
