@@ -20,20 +20,23 @@ extension DeviceStream {
     ///
     /// - Parameters:
     ///   - count: How many launches.
-    ///   - timeout: How long each is awaited: a device may be full of kernels that wait for peers.
+    ///   - word: 8 pinned bytes for the answers.
+    ///   - timeout: How long all are awaited together: a device may be full of kernels that wait for
+    ///     peers.
     /// - Returns: The readings before the first that was not answered in time.
     /// - Throws: `unsupported` where the library has no traced kernels; what the runtime says.
     package func readClock(
-        count: Int, timeout: Duration
+        count: Int, into word: DeviceBuffer, timeout: Duration
     ) throws(MoriError) -> [ClockReading] {
-        let word = try DeviceBuffer(zeroedPinnedByteCount: 8, on: device)
         // It outlives a launch that answers too late.
         word.noteUse(on: self)
+        let deadline = ContinuousClock.now + timeout
         var readings: [ClockReading] = []
         for _ in 0..<count {
             var raw = moriep_clock_reading()
             let status = unsafe device.library.table.pointee.read_clock(
-                handle, UInt64(word.address), UInt64(timeout.nanoseconds), &raw)
+                handle, UInt64(word.address),
+                UInt64(max(0, (deadline - ContinuousClock.now).nanoseconds)), &raw)
             if status == MORIEP_NOT_READY { break }
             try device.library.check(status, "read_clock")
             readings.append(

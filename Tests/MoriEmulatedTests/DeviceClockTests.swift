@@ -27,16 +27,19 @@ extension EmulatedTests {
             defer { emulator.reset() }
             let device = try Device(.emulated)
             let stream = try DeviceStream(on: device)
+            let word = try DeviceBuffer(zeroedPinnedByteCount: 8, on: device)
             emulator.setClock(ahead: ahead, gain: gain)
             let patience = Duration.seconds(5)
-            let begin = try #require(try DeviceClock.compare(on: device, patience: patience))
+            let begin = try #require(
+                try DeviceClock.compare(on: device, using: word, patience: patience))
             #expect(abs(begin.offset - Int64(ahead.nanoseconds)) < begin.roundTrip / 2 + 1_000_000)
             var readings: [ClockReading] = []
             for _ in 0..<20 {
-                readings += try stream.readClock(count: 1, timeout: patience)
+                readings += try stream.readClock(count: 1, into: word, timeout: patience)
                 try await Task.sleep(for: .milliseconds(10))
             }
-            let end = try #require(try DeviceClock.compare(on: device, patience: patience))
+            let end = try #require(
+                try DeviceClock.compare(on: device, using: word, patience: patience))
             let clock = try #require(DeviceClock(begin: begin, end: end))
             #expect(clock.comparisons == 2 && readings.count == 20)
             for reading in readings {
@@ -58,22 +61,25 @@ extension EmulatedTests {
             let device = try Device(.emulated)
             emulator.setClock(ahead: .zero, gain: 0)
             let stream = try DeviceStream(on: device)
+            let word = try DeviceBuffer(zeroedPinnedByteCount: 8, on: device)
             let gate = try StreamGate(on: stream)
             let begin = ContinuousClock.now
-            let none = try stream.readClock(count: 16, timeout: .milliseconds(50))
+            let none = try stream.readClock(count: 16, into: word, timeout: .milliseconds(50))
             #expect(none.isEmpty && ContinuousClock.now - begin < .seconds(5))
             gate.open()
             try await stream.completion()
-            #expect(try stream.readClock(count: 3, timeout: .seconds(5)).count == 3)
+            #expect(try stream.readClock(count: 3, into: word, timeout: .seconds(5)).count == 3)
             #expect(DeviceClock(begin: nil, end: nil) == nil)
         }
 
         @Test func aDeviceThatFailsIsATypedError() throws {
             defer { emulator.reset() }
-            let stream = try DeviceStream(on: try Device(.emulated))
+            let device = try Device(.emulated)
+            let stream = try DeviceStream(on: device)
+            let word = try DeviceBuffer(zeroedPinnedByteCount: 8, on: device)
             emulator.fail("hipLaunchKernel", with: HIPError.launchFailure)
             let error = #expect(throws: MoriError.self) {
-                try stream.readClock(count: 1, timeout: .seconds(1))
+                try stream.readClock(count: 1, into: word, timeout: .seconds(1))
             }
             #expect(error?.code == .deviceFailure, "\(String(describing: error))")
             #expect("\(String(describing: error))".contains("read_clock"))
@@ -92,6 +98,7 @@ extension EmulatedTests {
                     elementType: .bfloat16, hiddenDim: 16, maxInputTokensPerRank: 4,
                     expertsPerRank: 1, expertsPerToken: 1), in: world)
             let stream = try DeviceStream(on: device)
+            let word = try DeviceBuffer(zeroedPinnedByteCount: 8, on: device)
             let error = #expect(throws: MoriError.self) { try op.startTrace(on: stream) }
             #expect(error?.code == .unsupported)
             for word in [path, "MORI_EP_TRACES=0", "make emulator"] {
@@ -99,7 +106,7 @@ extension EmulatedTests {
             }
             // Nor does the library itself launch one, or tell the time.
             let clock = #expect(throws: MoriError.self) {
-                try stream.readClock(count: 1, timeout: .seconds(1))
+                try stream.readClock(count: 1, into: word, timeout: .seconds(1))
             }
             #expect(clock?.code == .unsupported)
             #expect("\(String(describing: clock))".contains("MORI_EP_TRACES=0"))

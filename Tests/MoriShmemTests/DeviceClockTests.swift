@@ -65,8 +65,9 @@ import Testing
     @Test func theHostDevicesClockIsTheHosts() throws {
         let device = try Device(.host)
         let stream = try DeviceStream(on: device)
+        let word = try DeviceBuffer(zeroedPinnedByteCount: 8, on: device)
         let before = TraceEvent.now()
-        let readings = try stream.readClock(count: 3, timeout: .seconds(1))
+        let readings = try stream.readClock(count: 3, into: word, timeout: .seconds(1))
         let after = TraceEvent.now()
         #expect(device.canTrace && readings.count == 3)
         for reading in readings {

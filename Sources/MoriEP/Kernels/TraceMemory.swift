@@ -38,6 +38,9 @@ final class TraceMemory: Sendable {
     private let records: DeviceBuffer
     /// The slots' moriep_control when the trace began.
     private let controls: DeviceBuffer
+    /// Where the device tells its time. It stays as long as the rest: a runtime may wait for kernels
+    /// before it gives memory back.
+    let clockWord: DeviceBuffer
 
     init(capacity: Int, expertCount: Int, slotCount: Int, on device: Device) throws(MoriError) {
         self.device = device
@@ -50,6 +53,7 @@ final class TraceMemory: Sendable {
             zeroedPinnedByteCount: capacity * MemoryLayout<moriep_trace_record>.stride, on: device)
         controls = try DeviceBuffer(
             zeroedPinnedByteCount: slotCount * MemoryLayout<moriep_control>.stride, on: device)
+        clockWord = try DeviceBuffer(zeroedPinnedByteCount: 8, on: device)
     }
 
     /// Enqueues what makes the kernels of an operator record here from then on.

@@ -10,7 +10,8 @@ extension EPDispatchCombineOp {
     /// Recorded is what is enqueued after this call, and graphs that are captured after it. Every rank
     /// whose part is to be seen calls it. Another call forgets what was recorded and begins anew; a
     /// recovery of the world ends the recording. While nothing is recorded it costs nothing: a traced
-    /// call runs other kernels.
+    /// call runs other kernels. On a GPU this compares its clock with the host's, by 16 small launches on a
+    /// stream of their own, and blocks until they have answered, 0.2 s at most.
     ///
     /// - Parameters:
     ///   - recordCapacity: Records of 16 bytes that this rank keeps, from 1,024 to 16,777,216; a round takes

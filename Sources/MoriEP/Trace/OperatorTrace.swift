@@ -43,26 +43,27 @@ final class OperatorTrace: TraceSource {
         }
         self.capacity = capacity
         device = op.world.device
-        begin = try Self.compareClock(of: device, patience: .milliseconds(200))
         memory = try TraceMemory(
             capacity: capacity, expertCount: expertRanks.count, slotCount: config.slots,
             on: op.world.device)
+        begin = try Self.compareClock(of: device, memory, patience: .milliseconds(200))
         network = kernels.networkTrace
     }
 
     /// Compares the clocks; nil where there is one only, or the device is too busy to tell its time.
     private static func compareClock(
-        of device: Device, patience: Duration
+        of device: Device, _ memory: TraceMemory, patience: Duration
     ) throws(MoriError) -> DeviceClock.Anchor? {
         guard device.kind != .host else { return nil }
-        return try DeviceClock.compare(on: device, patience: patience)
+        return try DeviceClock.compare(
+            on: device, using: memory.clockWord, patience: patience)
     }
 
     /// How times of the kernels' records become the host's; nil: they are.
     private func clock() throws(MoriError) -> DeviceClock? {
         guard device.kind != .host else { return nil }
         // The work that is to be seen is done, so the device has time to answer.
-        let end = try Self.compareClock(of: device, patience: .seconds(1))
+        let end = try Self.compareClock(of: device, memory, patience: .seconds(1))
         guard let clock = DeviceClock(begin: begin, end: end) else {
             throw MoriError(
                 .timedOut,

@@ -43,15 +43,19 @@ package struct DeviceClock: Hashable, Sendable {
 
     /// Compares a device's clock with the host's, by launches on a stream that has nothing else to do.
     ///
-    /// Blocks for some 20 µs a launch; where the device is full of kernels that wait, for `patience`.
+    /// Blocks until they have answered; where the device is full of kernels that wait, for `patience`.
     ///
+    /// - Parameters:
+    ///   - device: Whose clock.
+    ///   - word: 8 pinned bytes for the answers.
+    ///   - patience: How long the launches are awaited together.
     /// - Returns: nil where the device did not answer in time.
     /// - Throws: what the runtime says.
     package static func compare(
-        on device: Device, patience: Duration
+        on device: Device, using word: DeviceBuffer, patience: Duration
     ) throws(MoriError) -> Anchor? {
         let stream = try DeviceStream(on: device)
-        return Anchor(try stream.readClock(count: launches, timeout: patience))
+        return Anchor(try stream.readClock(count: launches, into: word, timeout: patience))
     }
 
     /// What the host's clock said when the device's said `time`.
