@@ -198,8 +198,9 @@ package struct TraceFile: Sendable {
         let once = ranks.filter { $0.operators.contains { $0.deviceClock?.comparisons == 1 } }
         if !once.isEmpty {
             notes.append(
-                "Devices of ranks \(once.map { "\($0.rank)" }.joined(separator: ", ")) were too busy to tell"
-                    + " their time when the trace began: what their clocks drift is not taken out.")
+                "When the trace began, devices of these ranks were too busy to tell their time, and what"
+                    + " their clocks drift is not taken out:"
+                    + " \(once.map { "\($0.rank)" }.joined(separator: ", ")).")
         }
         for rank in ranks {
             let lost = rank.operators.map(\.lost).clampedSum
