@@ -1,6 +1,7 @@
 import CHIP
 import MoriDevice
 import MoriEP
+import MoriOracle
 import MoriShmem
 import MoriTestSupport
 import Testing
@@ -83,6 +84,52 @@ extension EmulatedTests {
             }
             #expect(error?.code == .deviceFailure, "\(String(describing: error))")
             #expect("\(String(describing: error))".contains("read_clock"))
+        }
+
+        /// Kernels that leave traces take so many registers that fewer of their blocks fit.
+        @Test(.timeLimit(.minutes(1)))
+        func aLaunchThatDoesNotFitWithTracesIsRefusedWithOneThatDoes() async throws {
+            emulator.setRegisters(ofKernels: "moriep_traced_", 512)
+            emulator.setClock(ahead: .zero, gain: 0)
+            defer { emulator.reset() }
+            // What fits is asked once: another device and blocks than the other tests'.
+            let device = try Device(.emulated, ordinal: 1)
+            let worlds = try await SymmetricMemory.local(worldSize: 1, device: device)
+            let world = try #require(worlds.first)
+            func made(warps: Int) async throws -> EPDispatchCombineOp {
+                try await EPDispatchCombineOp(
+                    EPDispatchCombineConfig(
+                        elementType: .bfloat16, hiddenDim: 16, maxInputTokensPerRank: 4,
+                        expertsPerRank: 1, expertsPerToken: 1,
+                        launch: LaunchConfiguration(blocks: 1, warpsPerBlock: warps)), in: world)
+            }
+            let stream = try DeviceStream(on: device)
+            let large = try await made(warps: 6)
+            let refusal = #expect(throws: MoriError.self) { try large.startTrace(on: stream) }
+            #expect(refusal?.code == .capacityExceeded)
+            #expect(
+                refusal?.message.contains("traces do not fit in blocks of 6 warps") == true,
+                "\(String(describing: refusal))")
+            emulator.setRegisters(ofKernels: "moriep_traced_", 256)
+            let fitting = try await made(warps: 5)
+            try fitting.startTrace(on: stream)
+            let routes = Routes(
+                Workload(worldSize: 1, tokens: [4], hidden: 16, topK: 1, expertsPerRank: 1, seed: 3)
+            )
+            let inputs = try RoundInputs<BFloat16>(routes, rank: 0, on: stream)
+            let call = #expect(throws: MoriError.self) {
+                _ = try fitting.dispatch(
+                    inputs.tokens, indices: inputs.indices,
+                    launch: LaunchConfiguration(blocks: 9, warpsPerBlock: 5), on: stream)
+            }
+            #expect(call?.code == .capacityExceeded)
+            #expect(
+                "\(String(describing: call))".contains(
+                    "8 such blocks at once, of kernels that leave"),
+                "\(String(describing: call))")
+            try await large.close()
+            try await fitting.close()
+            try await world.close()
         }
 
         /// A library that was built with MORI_EP_TRACES=0.

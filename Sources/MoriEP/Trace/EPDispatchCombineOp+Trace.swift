@@ -77,11 +77,14 @@ extension EPDispatchCombineOp {
                 forCombine ? .combine : .dispatch, warpsPerBlock: launch.warpsPerBlock,
                 isTraced: true)
             guard launch.blocks > most else { continue }
+            let fitting =
+                most > 0
+                ? "fit as \(most)x\(launch.warpsPerBlock) at most; make the operator with such a launch"
+                : "do not fit in blocks of \(launch.warpsPerBlock) warps; make the operator with fewer"
             throw MoriError(
                 .capacityExceeded,
                 "\(forCombine ? "combine" : "dispatch") is launched as \(launch), and kernels that leave"
-                    + " traces fit as \(most)x\(launch.warpsPerBlock) at most; make the operator with"
-                    + " such a launch to trace it")
+                    + " traces \(fitting) to trace it")
         }
     }
 

@@ -58,6 +58,7 @@ void reset() {
     forgetLaunches();
     useKernels(nullptr);
     setClock(0, 0, 0);
+    setRegisters(nullptr, 0);
 }
 
 uint64_t calls(const char* function) {
@@ -114,6 +115,7 @@ constexpr standin_control kControl = {
     setArchitecture,
     setDriverVersion,
     setClock,
+    setRegisters,
     setSchedule,
     obstacle,
     useKernels,

@@ -39,6 +39,8 @@ struct State {
     /// Code objects of files, never forgotten: launches may be under way.
     std::map<std::string, std::unique_ptr<emulator::Program>> files;
     const emulator::Program* inPlace = nullptr;  ///< of the library's own kernels; null: none
+    std::string prefix;      ///< of kernels that take other registers than they do; "": none
+    uint32_t registers = 0;  ///< which are so many
 };
 
 State& state() {
@@ -177,6 +179,13 @@ const char* obstacle() {
     return lastLaunchError();
 }
 
+void setRegisters(const char* prefix, uint32_t registers) {
+    State& known = state();
+    std::lock_guard lock(known.mutex);
+    known.prefix = prefix == nullptr ? "" : prefix;
+    known.registers = registers;
+}
+
 int32_t useKernels(const char* codeObject) {
     State& known = state();
     std::lock_guard lock(known.mutex);
@@ -276,6 +285,10 @@ hipError_t hipOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks,
     if (known.translation != nullptr && function->module->program != nullptr) {
         const emulator_kernel* kernel = function->module->program->kernel(function->name.c_str());
         if (kernel != nullptr) registers = std::max(kernel->vector_registers, 1u);
+    }
+    const std::string& prefix = known.prefix;
+    if (!prefix.empty() && function->name.compare(0, prefix.size(), prefix) == 0) {
+        registers = known.registers;
     }
     const uint32_t wavesOfSIMD = std::min(8u, 512 / ((registers + 7) / 8 * 8));
     const int waves = (threads + 63) / 64;
