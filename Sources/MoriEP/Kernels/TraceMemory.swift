@@ -38,8 +38,9 @@ final class TraceMemory: Sendable {
     private let records: DeviceBuffer
     /// The slots' moriep_control when the trace began.
     private let controls: DeviceBuffer
-    /// Where the device tells its time. It stays as long as the rest: a runtime may wait for kernels
-    /// before it gives memory back.
+    /// Where the device tells its time.
+    ///
+    /// It stays as long as the rest: a runtime may wait for kernels before it gives memory back.
     let clockWord: DeviceBuffer
 
     init(capacity: Int, expertCount: Int, slotCount: Int, on device: Device) throws(MoriError) {
