@@ -12,6 +12,7 @@
 # MORI_EP_ARCHITECTURES that the compiler knows go into one library.
 # NVIDIA: $CUDA_PATH/bin/nvcc where there is one; else nvcc from Python wheels (setup.sh nvidia).
 # Host: Swift's clang, or $CXX.
+# MORI_EP_TRACES=0 leaves out the kernels that leave traces, which take half of the time and the space.
 # Does nothing when the library is newer than its sources.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,8 +33,14 @@ fail() {
 flags=(-std=c++20 -O3 -IKernels -ISources/CHIP)
 host_sources=()
 for source in Kernels/Runtime/GPU/*.cpp; do
-    if [[ "$source" != */Kernels.cpp ]]; then host_sources+=("$source"); fi
+    if [[ "$source" != *Kernels.cpp ]]; then host_sources+=("$source"); fi
 done
+# What is compiled for the device: the kernels, and once more those that leave traces.
+device_sources=(Kernels/Runtime/GPU/Kernels.cpp Kernels/Runtime/GPU/TracedKernels.cpp)
+if [[ "${MORI_EP_TRACES:-1}" == 0 ]]; then
+    device_sources=(Kernels/Runtime/GPU/Kernels.cpp)
+    flags+=(-DMORI_WITHOUT_TRACES)
+fi
 
 # Runs commands two at a time: each compiler takes a core, and CI has two.
 run_parallel() {
@@ -119,7 +126,7 @@ build_amd() {
     export HIP_PLATFORM=amd
     choose_amd_compiler
     local configuration
-    configuration="${compiler[*]} ${device[*]-} ${MORI_EP_ARCHITECTURES:-}"
+    configuration="${compiler[*]} ${device[*]-} ${MORI_EP_ARCHITECTURES:-} ${flags[*]}"
     if up_to_date "$configuration"; then return; fi
     rm -f "$library" "$objects"/*.o
     probe_architectures
@@ -127,8 +134,10 @@ build_amd() {
     local common=("${flags[@]}" -ffp-contract=off -fPIC -fvisibility=hidden -Wall -Wextra)
     local offload=() commands=() source
     for source in "${architectures[@]}"; do offload+=("--offload-arch=$source"); done
-    commands+=("$(quoted "${compiler[@]}" -x hip "${offload[@]}" ${device[@]+"${device[@]}"} \
-        "${common[@]}" -c Kernels/Runtime/GPU/Kernels.cpp -o "$objects/Kernels.o")")
+    for source in "${device_sources[@]}"; do
+        commands+=("$(quoted "${compiler[@]}" -x hip "${offload[@]}" ${device[@]+"${device[@]}"} \
+            "${common[@]}" -c "$source" -o "$objects/$(basename "$source" .cpp).o")")
+    done
     for source in "${host_sources[@]}"; do
         commands+=("$(quoted "${host[@]}" -D__HIP_PLATFORM_AMD__ \
             "-DMORI_EP_ARCHITECTURES=\"${architectures[*]}\"" "${common[@]}" \
@@ -159,14 +168,16 @@ build_nvidia() {
         fail "no compiler for NVIDIA GPUs: scripts/setup.sh nvidia installs one;" \
             "CUDA_PATH names another."
     fi
-    if up_to_date "$nvcc"; then return; fi
+    if up_to_date "$nvcc ${flags[*]}"; then return; fi
     rm -f "$library" "$objects"/*.o
     say "$nvcc for sm_90"
     local common=("${flags[@]}" -Xcompiler "-fPIC,-fvisibility=hidden,-Wall,-Wextra")
     common+=(-Xcompiler -ffp-contract=off)
     local commands=() source
-    commands+=("$(quoted "$nvcc" -x cu -arch=sm_90 -fmad=false "${common[@]}" \
-        -c Kernels/Runtime/GPU/Kernels.cpp -o "$objects/Kernels.o")")
+    for source in "${device_sources[@]}"; do
+        commands+=("$(quoted "$nvcc" -x cu -arch=sm_90 -fmad=false "${common[@]}" \
+            -c "$source" -o "$objects/$(basename "$source" .cpp).o")")
+    done
     for source in "${host_sources[@]}"; do
         commands+=("$(quoted "$nvcc" -x c++ '-DMORI_EP_ARCHITECTURES="sm_90"' "${common[@]}" \
             -c "$source" -o "$objects/$(basename "$source" .cpp).o")")
@@ -176,7 +187,7 @@ build_nvidia() {
     "$nvcc" -shared -arch=sm_90 -cudart static "$objects"/*.o \
         -Xlinker --version-script=scripts/exports.map -Xlinker -z,defs -Xlinker -z,nodelete \
         -o "$library"
-    printf '%s\n' "$nvcc" >"$objects/configuration"
+    printf '%s\n' "$nvcc ${flags[*]}" >"$objects/configuration"
 }
 
 # Without the tools of the checked build: what programs in C get is what Swift programs run.

@@ -61,6 +61,10 @@ for gpu in amd nvidia; do
     step "primitives-$gpu" "have_$gpu" env MORI_EP_DEVICE=$gpu "$swift" test --filter "$primitives"
     step "rounds-$gpu" "have_$gpu" env MORI_EP_DEVICE=$gpu "$swift" test --filter "$tests"
     step "processes-$gpu" "have_$gpu" "${bench[@]}" --device $gpu --world process
+    step "traces-$gpu" "have_$gpu" env MORI_EP_DEVICE=$gpu "$swift" test --filter \
+        'TraceTests/(everyWaitEndsByASignal|halvesAreSeen|replaysOfAGraph|whatIsEnqueuedAfter)'
+    step "trace-$gpu" "have_$gpu" "${bench[@]}" --device $gpu --world process --trace ".build/trace-$gpu.json"
+    step "trace-report-$gpu" "have_$gpu" "$swift" run mori-ep trace report ".build/trace-$gpu.json"
 done
 step isa have_amd make test-isa
 step sanitizer have_nvidia env MORI_EP_DEVICE=nvidia compute-sanitizer --tool memcheck \

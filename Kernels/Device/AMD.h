@@ -120,6 +120,11 @@ MORI_DEVICE void storeRecord(moriep_trace_record* record, uint64_t time, uint64_
     record->time_ns = time;
 }
 
+/// Stores a time for the host, which looks for it while the kernel runs.
+MORI_DEVICE void storeClock(uint64_t* word, uint64_t time) {
+    __hip_atomic_store(word, time, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+}
+
 /// Counts one token more that chose an expert; other lanes do too.
 MORI_DEVICE void countExpert(uint32_t* count, bool) {
     __hip_atomic_fetch_add(count, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);

@@ -116,6 +116,11 @@ MORI_DEVICE void storeRecord(moriep_trace_record* record, uint64_t time, uint64_
     record->time_ns = time;
 }
 
+/// Stores a time for the host, which looks for it while the kernel runs.
+MORI_DEVICE void storeClock(uint64_t* word, uint64_t time) {
+    asm volatile("st.relaxed.sys.u64 [%0], %1;" ::"l"(word), "l"(time) : "memory");
+}
+
 /// Counts one token more that chose an expert; other lanes do too.
 MORI_DEVICE void countExpert(uint32_t* count, bool) { atomicAdd(count, 1u); }
 

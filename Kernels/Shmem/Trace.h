@@ -126,14 +126,23 @@ MORI_DEVICE void countBeside(Block& block, const moriep_dispatch_arguments& argu
     if (counts || (sends && !isOrdered)) countExperts(block, arguments);
 }
 
-/// A kernel between the records of its begin and end.
+/// What stands before a kernel, and behind it.
+template <int phase, class Arguments>
+MORI_DEVICE void begin(Block& block, const Arguments& arguments) {
+    mark(block.warp(), Operator(arguments.op), MORIEP_TRACE_BEGIN, phase);
+    countBeside<phase>(block, arguments);
+}
+template <int phase, class Arguments>
+MORI_DEVICE void end(Block& block, const Arguments& arguments) {
+    mark(block.warp(), Operator(arguments.op), MORIEP_TRACE_END, phase);
+}
+
+/// A kernel between the two.
 template <int phase, class Arguments, class Kernel>
 MORI_DEVICE void run(Block& block, const Arguments& arguments, Kernel&& kernel) {
-    const Operator op(arguments.op);
-    mark(block.warp(), op, MORIEP_TRACE_BEGIN, phase);
-    countBeside<phase>(block, arguments);
+    begin<phase>(block, arguments);
     kernel(block, arguments);
-    mark(block.warp(), op, MORIEP_TRACE_END, phase);
+    end<phase>(block, arguments);
 }
 
 }  // namespace trace

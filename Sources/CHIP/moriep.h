@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define MORIEP_API_VERSION 2u
+#define MORIEP_API_VERSION 3u
 /// Bytes of an exported memory handle (HIP's and CUDA's own take 64 of them).
 #define MORIEP_MEMORY_HANDLE_BYTES 128
 
@@ -80,6 +80,13 @@ typedef struct moriep_live_counts {
     int64_t graphs;
 } moriep_live_counts;
 
+/// What a device's clock said between two looks at the host's CLOCK_MONOTONIC.
+typedef struct moriep_clock_reading {
+    uint64_t before_ns;
+    uint64_t device_ns;  ///< of the clock that moriep_trace_record has
+    uint64_t after_ns;
+} moriep_clock_reading;
+
 typedef struct moriep_stream moriep_stream;
 typedef struct moriep_event moriep_event;
 typedef struct moriep_graph moriep_graph;
@@ -91,12 +98,12 @@ typedef struct moriep_device_api {
     uint32_t version;     ///< MORIEP_API_VERSION
     uint32_t byte_count;  ///< sizeof(moriep_device_api)
     int32_t kind;         ///< moriep_device_kind
-    uint32_t reserved;
+    int32_t can_trace;    ///< 1: there are kernels that leave traces (moriep_trace.h)
 
     // Sizes of the structs above as this library was compiled, for the layout check at load.
     uint32_t size_of_properties, size_of_shape, size_of_layout, size_of_control;
     uint32_t size_of_failure, size_of_operator, size_of_dispatch, size_of_combine;
-    uint32_t size_of_received, reserved2;
+    uint32_t size_of_received, size_of_clock_reading;
 
     /// What went wrong in this thread's last failing call, in the runtime's own words. Never null.
     const char* (*last_message)(void);
@@ -159,12 +166,24 @@ typedef struct moriep_device_api {
 
     /// Byte offsets and totals for a shape; pure arithmetic, the same in every library.
     moriep_status (*plan)(const moriep_shape* shape, moriep_layout* out);
-    /// Blocks of `verb` that can be resident at once with so many warps each.
-    moriep_status (*max_resident_blocks)(
-        int32_t device, int32_t kernel_type, int32_t verb, int32_t warps_per_block, int32_t* out);
+    /// Blocks of `verb` that can be resident at once with so many warps each; `traced`: of the
+    /// kernels that leave traces.
+    moriep_status (*max_resident_blocks)(int32_t device,
+                                         int32_t kernel_type,
+                                         int32_t verb,
+                                         int32_t warps_per_block,
+                                         int32_t traced,
+                                         int32_t* out);
     moriep_status (*dispatch)(moriep_stream* stream, const moriep_dispatch_arguments* arguments);
     moriep_status (*combine)(moriep_stream* stream, const moriep_combine_arguments* arguments);
     moriep_status (*received)(moriep_stream* stream, const moriep_received_arguments* arguments);
+    /// Reads the clock of traces by a launch on an idle stream, which answers at `address`: 8 bytes
+    /// of pinned memory that are the launch's until the stream has come to its end.
+    /// MORIEP_NOT_READY: there was no answer within `timeout_ns`.
+    moriep_status (*read_clock)(moriep_stream* stream,
+                                uint64_t address,
+                                uint64_t timeout_ns,
+                                moriep_clock_reading* out);
 } moriep_device_api;
 
 /// What the shared objects export: the table, or null for a version they do not know.

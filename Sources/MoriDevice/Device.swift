@@ -79,6 +79,13 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
         self.library = library
     }
 
+    /// The first device of a library, which need not be the one that programs find.
+    package init(of library: KernelLibrary) {
+        kind = library.kind
+        ordinal = 0
+        self.library = library
+    }
+
     /// The device that `MORI_EP_DEVICE` asks for (`auto`, `host`, `amd`, `nvidia`,
     /// `emulated`); `auto`, the default, takes a GPU if one answers.
     ///

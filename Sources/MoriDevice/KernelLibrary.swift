@@ -197,6 +197,10 @@ package final class KernelLibrary: Sendable {
                 "moriep_combine_arguments", api.size_of_combine,
                 MemoryLayout<moriep_combine_arguments>.size
             ),
+            (
+                "moriep_clock_reading", api.size_of_clock_reading,
+                MemoryLayout<moriep_clock_reading>.size
+            ),
         ]
         for (name, found, expected) in sizes where Int(found) != expected {
             throw MoriError(

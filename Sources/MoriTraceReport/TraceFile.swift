@@ -14,6 +14,14 @@ package struct TraceFile: Sendable {
             var mended: Int
             var expertRanks: [Int]
             var chosen: [Int]
+            var deviceClock: DeviceClock?
+        }
+        /// How the clock of a rank's device was aligned with its host's.
+        package struct DeviceClock: Sendable, Codable {
+            var offsetNanoseconds: Int
+            var roundTripNanoseconds: Int
+            var driftNanosecondsPerSecond: Int
+            var comparisons: Int
         }
         package var rank: Int
         var host: Int
@@ -147,6 +155,12 @@ package struct TraceFile: Sendable {
                     throw TraceText.damaged(
                         path, "rank \(rank.rank) counted a number below 0 of records or experts")
                 }
+                if let clock = part.deviceClock, clock.roundTripNanoseconds < 0 {
+                    throw TraceText.damaged(
+                        path,
+                        "the clock of rank \(rank.rank)'s device answered in"
+                            + " \(clock.roundTripNanoseconds) ns")
+                }
                 // -1: at a rank that is gone.
                 if let home = part.expertRanks.first(where: { $0 != -1 && !world.contains($0) }) {
                     throw TraceText.damaged(
@@ -172,6 +186,21 @@ package struct TraceFile: Sendable {
         if let worst = ranks.map(\.clockRoundTripNanoseconds).max(), worst > 0 {
             notes.append(
                 "Clocks of different hosts were aligned to \(Words.duration(worst / 2)) or better.")
+        }
+        let clocks = ranks.flatMap(\.operators).compactMap(\.deviceClock)
+        if let worst = clocks.map(\.roundTripNanoseconds).max() {
+            let drift = clocks.map(\.driftNanosecondsPerSecond.magnitude).max() ?? 0
+            notes.append(
+                "Clocks of devices were aligned with their hosts' to \(Words.duration(worst / 2)) or better;"
+                    + " the one that drifts most was taken to gain or lose \(drift) ns in a second."
+            )
+        }
+        let once = ranks.filter { $0.operators.contains { $0.deviceClock?.comparisons == 1 } }
+        if !once.isEmpty {
+            notes.append(
+                "When the trace began, devices of these ranks were too busy to tell their time, and what"
+                    + " their clocks drift is not taken out:"
+                    + " \(once.map { "\($0.rank)" }.joined(separator: ", ")).")
         }
         for rank in ranks {
             let lost = rank.operators.map(\.lost).clampedSum

@@ -7,11 +7,18 @@
 #                                        .build/kernels/emulated the primitives' kernels and the
 #                                        mutants, each with its translation. Wants TINYGRAD.
 set -euo pipefail
+shopt -s extglob
 cd "$(dirname "$0")/../.."
 
 output=.build/kernels
 objects="$output/emulated"
-kernels="$output/amd/Kernels.o"
+kernels=("$output/amd/Kernels.o")
+# MORI_EP_TRACES=0 leaves out the kernels that leave traces.
+traces=(-DMORI_WITHOUT_TRACES)
+if [[ -f "$output/amd/TracedKernels.o" ]]; then
+    kernels+=("$output/amd/TracedKernels.o")
+    traces=()
+fi
 library="$output/libmoriep_emulated.so"
 
 say() { printf 'emulator: %s\n' "$*" >&2; }
@@ -28,7 +35,7 @@ done
 device_sources=(Sources/CHIP Kernels/Device Kernels/Layout Kernels/Shmem Kernels/IntraNode
     Kernels/InterNode Kernels/InterNodeV1 Kernels/StandardMoE Kernels/Runtime/BlockMemory.h
     Kernels/Runtime/KernelTypes.h Kernels/Runtime/GPU/Kernels.cpp Kernels/Runtime/GPU/Kernels.h
-    Kernels/Runtime/GPU/Kernels.inc)
+    Kernels/Runtime/GPU/Kernels.inc Kernels/Runtime/GPU/Entries.h)
 
 # Whether a file is newer than all sources below the given folders and the given files.
 is_newer() {
@@ -43,20 +50,20 @@ is_newer() {
 build() {
     local source process
     mkdir -p "$objects"
-    if is_newer "$library" Kernels Sources/CHIP "$kernels" Tests/Emulator/HIP \
+    if is_newer "$library" Kernels Sources/CHIP "${kernels[@]}" Tests/Emulator/HIP \
         Tests/Emulator/Machine Tests/Emulator/build.sh Tests/Emulator/exports.map \
         Tests/Emulator/OtherLibrary.c; then
         return
     fi
     rm -f "$objects"/*.o
     local flags=(-x c++ -std=c++20 -O2 -fPIC -fvisibility=hidden -fno-strict-aliasing
-        -ffp-contract=off -Wall -Wextra -D__HIP_PLATFORM_AMD__ -DMORI_EMULATED
+        -ffp-contract=off -Wall -Wextra -D__HIP_PLATFORM_AMD__ -DMORI_EMULATED ${traces[@]+"${traces[@]}"}
         '-DMORI_EP_ARCHITECTURES="gfx942"'
         ${ROCM_PATH:+-I"$ROCM_PATH/include"} -IKernels -ISources/CHIP -ITests/Emulator
         -ITests/Emulator/HIP/include)
     local running=()
     for source in Kernels/Runtime/GPU/*.cpp Tests/Emulator/HIP/*.cpp Tests/Emulator/Machine/*.cpp; do
-        if [[ "$source" == */GPU/Kernels.cpp ]]; then continue; fi
+        if [[ "$source" == */GPU/*Kernels.cpp ]]; then continue; fi
         "$compiler" "${flags[@]}" -c "$source" -o "$objects/${source//\//_}.o" &
         running+=("$!")
         # Two at a time.
@@ -66,6 +73,18 @@ build() {
         fi
     done
     for process in ${running[@]+"${running[@]}"}; do wait "$process"; done
+    # What refuses traces: a library without the kernels for them.
+    local parts=()
+    mkdir -p "$objects/without"
+    for source in "$objects"/*.o; do
+        if [[ "$source" != *_GPU_@(Table|Launch|Device|Clock).cpp.o ]]; then parts+=("$source"); fi
+    done
+    for source in Table Launch Device Clock; do
+        "$compiler" "${flags[@]}" -DMORI_WITHOUT_TRACES -c "Kernels/Runtime/GPU/$source.cpp" \
+            -o "$objects/without/$source.o"
+    done
+    "$compiler" -shared "${parts[@]}" "$objects"/without/*.o "${kernels[0]}" -Wl,-Bsymbolic -ldl -lpthread \
+        -Wl,--version-script=Tests/Emulator/exports.map -Wl,-z,defs -o "$objects/libwithout_traces.so"
     # What is refused: a library of version 7 of the interface, and one of another header.
     local version
     for version in "$(sed -n 's/^#define MORIEP_API_VERSION \([0-9]*\)u$/\1/p' Sources/CHIP/moriep.h)" 7; do
@@ -73,7 +92,7 @@ build() {
             -o "$objects/libother$version.so"
     done
     # Its own HIP first: a real libamdhip64 in the process must not be taken for it.
-    "$compiler" -shared "$objects"/*.o "$kernels" -Wl,-Bsymbolic -ldl -lpthread \
+    "$compiler" -shared "$objects"/*.o "${kernels[@]}" -Wl,-Bsymbolic -ldl -lpthread \
         -Wl,--version-script=Tests/Emulator/exports.map -Wl,-z,defs -Wl,-z,nodelete -o "$library"
     say "$library"
 }

@@ -22,3 +22,4 @@ run 'PrimitiveTests|PrimitiveNumberTests' "$@"
 MORI_BOOTSTRAP_TIMEOUT=2 run MoriEmulatedTests "$@"
 # The host device's own tests of what they have in common.
 run '/(QuantizedDispatchTests|ReceiveTests|GraphTests|OverflowTests)/|sumsAreThoseOfQuantized' "$@"
+run 'TraceTests/(everyWaitEndsByASignal|halvesAreSeen|replaysOfAGraph|whatIsEnqueuedAfter)' "$@"

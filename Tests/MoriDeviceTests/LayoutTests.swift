@@ -24,6 +24,7 @@ import Testing
             (table.size_of_dispatch, MemoryLayout<moriep_dispatch_arguments>.size),
             (table.size_of_combine, MemoryLayout<moriep_combine_arguments>.size),
             (table.size_of_received, MemoryLayout<moriep_received_arguments>.size),
+            (table.size_of_clock_reading, MemoryLayout<moriep_clock_reading>.size),
         ]
         for (found, expected) in sizes { #expect(Int(found) == expected) }
     }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import MoriOracle
 @testable import MoriTraceReport
 import Testing
@@ -29,6 +30,36 @@ import Testing
         #expect(Nanoseconds.median([9, 1]) == 5)
         #expect(Nanoseconds.median([9, 1, 2]) == 2)
         #expect(Nanoseconds.median([4, 9, 1, 2]) == 3)
+    }
+
+    /// How well devices' clocks are known is said of the worst.
+    @Test func whatIsKnownOfDevicesClocksIsSaid() throws {
+        func notes(_ clocks: [String?]) throws -> [String] {
+            let ranks = clocks.enumerated().map { rank, clock in
+                "{\"rank\":\(rank),\"host\":0,\"device\":\"a\",\"clockOffsetNanoseconds\":0,"
+                    + "\"clockRoundTripNanoseconds\":0,\"operators\":[{\"name\":\"intranode\","
+                    + "\"lost\":0,\"mended\":0,\"expertRanks\":[0],\"chosen\":[1]"
+                    + (clock.map { ",\"deviceClock\":{\($0)}" } ?? "") + "}]}"
+            }
+            let text =
+                "{\"moriEP\":{\"version\":1,\"worldSize\":\(clocks.count),\"zeroNanoseconds\":0,"
+                + "\"ranks\":[\(ranks.joined(separator: ","))]},\"traceEvents\":[{\"ph\":\"X\","
+                + "\"name\":\"dispatch send\",\"cat\":\"kernel\",\"pid\":0,\"tid\":100,\"ts\":0,"
+                + "\"dur\":1}]}"
+            return try TraceFile(files: [(path: "made up", bytes: Data(text.utf8))]).notes
+        }
+        func clock(_ roundTrip: Int, _ drift: Int, _ comparisons: Int) -> String {
+            "\"offsetNanoseconds\":-7,\"roundTripNanoseconds\":\(roundTrip),"
+                + "\"driftNanosecondsPerSecond\":\(drift),\"comparisons\":\(comparisons)"
+        }
+        #expect(try notes([nil, nil]) == [])
+        let both = try notes([clock(9000, 40, 2), clock(24_000, -1300, 2)])
+        #expect(both.count == 1)
+        #expect(both[0].contains("12.0 µs or better"), "\(both)")
+        #expect(both[0].contains("gain or lose 1300 ns in a second"), "\(both)")
+        let once = try notes([clock(9000, 40, 2), clock(9000, 0, 1)])
+        #expect(once.count == 2)
+        #expect(once[1].hasSuffix("is not taken out: 1."), "\(once)")
     }
 
     @Test func aSumEndsAtTheMost() {

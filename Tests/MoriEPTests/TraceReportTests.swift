@@ -288,6 +288,13 @@ extension WorldTests.TraceTests {
                     (2, [first + ",\"lost\":-1"], good, "a number below 0"),
                     (2, [first + ",\"chosen\":[-7]"], good, "a number below 0"),
                     (2, [first + ",\"expertRanks\":[2]"], good, "an expert at rank 2 of 2"),
+                    (
+                        2,
+                        [
+                            first + ",\"deviceClock\":{\"offsetNanoseconds\":0,\"comparisons\":2,"
+                                + "\"roundTripNanoseconds\":-5,\"driftNanosecondsPerSecond\":0}"
+                        ], good, "the clock of rank 0's device answered in -5 ns"
+                    ),
                 ]
             }()
 

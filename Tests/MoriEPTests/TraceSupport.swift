@@ -13,6 +13,12 @@ struct TraceText: Decodable {
                 var mended: Int
                 var expertRanks: [Int]
                 var chosen: [Int]
+                var deviceClock: DeviceClock?
+            }
+            struct DeviceClock: Decodable {
+                var roundTripNanoseconds: Int
+                var driftNanosecondsPerSecond: Int
+                var comparisons: Int
             }
             var rank: Int
             var operators: [Operator]
@@ -52,6 +58,13 @@ struct TraceText: Decodable {
         self = try JSONDecoder().decode(TraceText.self, from: data)
     }
 
+    /// Nanoseconds by which times of a rank's kernels may be wrong: none on the host device.
+    func uncertainty(of rank: Int) -> Int {
+        let clocks = moriEP.ranks.filter { $0.rank == rank }.flatMap(\.operators)
+            .compactMap(\.deviceClock)
+        return clocks.map { $0.roundTripNanoseconds / 2 + 2 }.max() ?? 0
+    }
+
     func slices(_ categories: String...) -> [Event] {
         traceEvents.filter { $0.ph == "X" && categories.contains($0.cat ?? "") }
     }
@@ -79,6 +92,12 @@ struct TraceText: Decodable {
 
 /// Rounds that are traced.
 enum TracedRounds {
+    /// On the emulated device: lets its clock go wrong as a GPU's may, and not with its instructions.
+    static func setClock() throws {
+        guard Emulator.isWanted else { return }
+        try Emulator().setClock(ahead: .seconds(-3600), gain: 50)
+    }
+
     /// A folder that goes at the end.
     static func inFolder<Success>(_ body: (String) async throws -> Success) async throws -> Success
     {
@@ -114,6 +133,7 @@ enum TracedRounds {
         rounds: Int = 4,
         late: (rank: Int, by: Duration)? = nil, capacity: Int = 1 << 16
     ) async throws -> [TraceExport] {
+        try setClock()
         let routes = Routes(workload)
         // A call may ask for more warps than the rank has hardware threads; the configuration may not.
         let isDefault = config.launch == LaunchConfiguration()

@@ -84,7 +84,10 @@ extension WorldTests.TraceTests {
             for wait in waits {
                 let word = try word(wait, isSignal: false)
                 let time = try #require(sent[word], "nobody sent \(word)")
-                #expect(time <= wait.end, "\(word) sent at \(time), seen at \(wait.end)")
+                // Each rank's clock is wrong by something.
+                let slack =
+                    trace.uncertainty(of: word.source) + trace.uncertainty(of: word.target)
+                #expect(time <= wait.end + slack, "\(word) sent at \(time), seen at \(wait.end)")
             }
             let outgoing = Set(trace.traceEvents.filter { $0.ph == "s" }.compactMap(\.id))
             let incoming = trace.traceEvents.filter { $0.ph == "f" }.compactMap(\.id)
@@ -97,8 +100,66 @@ extension WorldTests.TraceTests {
             let warps = test.launch.blocks * test.launch.warpsPerBlock
             #expect(names.count == warps + 1 + (isBetweenNodes ? 2 : 0))
 
+            if Emulator.isWanted {
+                print("times of kernels are known to \((0..<4).map(trace.uncertainty)) ns")
+            }
+            checkPhases(trace, test, rounds: rounds)
+            try checkSpans(trace, rounds: rounds)
             try checkCounts(trace, workload, rounds: rounds)
             if isBetweenNodes { try checkNetwork(trace) }
+        }
+    }
+
+    /// Every launch of every round is there, once for each of its warps.
+    private func checkPhases(_ trace: TraceText, _ test: Case, rounds: Int) {
+        var warp = ["dispatch begin", "dispatch receive"]
+        var grid = ["dispatch send", "combine send", "combine reduce"]
+        switch test.kernelType {
+        case .intraNode:
+            warp.append("combine wait")
+            if test.receiveOrder == .source {
+                warp.append("dispatch order")
+                grid.append("dispatch count")
+            }
+        case .interNodeV1, .interNodeV1LL:
+            warp += ["combine wait", "combine receive"]
+            grid += ["dispatch place", "dispatch forward", "combine forward", "combine own"]
+            let warps = test.launch.blocks * test.launch.warpsPerBlock
+            // GPUs await each chunk in the grid itself.
+            if !Emulator.isWanted, warps > 1 { warp.append("dispatch await") }
+        case .interNode, .asyncLL:
+            warp.append("combine receive")
+            grid.append("dispatch unpack")
+        }
+        let warps = test.launch.blocks * test.launch.warpsPerBlock
+        var expected: [String: Int] = [:]
+        for name in warp { expected[name] = rounds }
+        for name in grid { expected[name] = rounds * warps }
+        for rank in 0..<4 {
+            let kernels = trace.slices("kernel").filter { $0.pid == rank }
+            let found = Dictionary(grouping: kernels, by: \.name).mapValues(\.count)
+            #expect(found == expected, "rank \(rank)")
+        }
+    }
+
+    /// A round's kernels run after its call, and before that of the next one, which awaits them.
+    private func checkSpans(_ trace: TraceText, rounds: Int) throws {
+        for rank in 0..<4 {
+            let calls = trace.slices("host").filter { $0.pid == rank && $0.name == "dispatch" }
+                .map(\.begin).sorted()
+            try #require(calls.count == rounds)
+            let slack = trace.uncertainty(of: rank)
+            for kernel in trace.slices("kernel", "wait", "peer") where kernel.pid == rank {
+                // The round before the trace was the first.
+                let round = try #require(kernel.args?.epoch) - 2
+                let name = "\(kernel.name) of rank \(rank) in round \(round)"
+                #expect(kernel.begin >= calls[round] - slack, "\(name)")
+                guard round + 1 < rounds else { continue }
+                #expect(kernel.end <= calls[round + 1] + slack, "\(name)")
+            }
+            let clock = trace.moriEP.ranks[rank].operators[0].deviceClock
+            #expect((clock != nil) == Emulator.isWanted)
+            if let clock { #expect(clock.comparisons == 2 && clock.roundTripNanoseconds > 0) }
         }
     }
 
@@ -149,6 +210,7 @@ extension WorldTests.TraceTests {
     func halvesAreSeenAsTheCallsThatTheyAre() async throws {
         try await TracedRounds.inFolder { folder in
             let path = folder + "/trace.json"
+            try TracedRounds.setClock()
             let routes = Routes(TracedRounds.workload(ranks: 2))
             _ = try await withLocalWorld(2) { world in
                 let op = try await EPDispatchCombineOp(TracedRounds.config(), in: world)
@@ -178,6 +240,7 @@ extension WorldTests.TraceTests {
     @Test(.timeLimit(.minutes(1)))
     func whatIsEnqueuedAfterTheEndIsNotSeenAndAnotherStartForgets() async throws {
         try await TracedRounds.inFolder { folder in
+            try TracedRounds.setClock()
             let routes = Routes(TracedRounds.workload(ranks: 2))
             _ = try await withLocalWorld(2) { world in
                 let op = try await EPDispatchCombineOp(TracedRounds.config(), in: world)
@@ -219,6 +282,7 @@ extension WorldTests.TraceTests {
     func replaysOfAGraphAreSeen() async throws {
         try await TracedRounds.inFolder { folder in
             let path = folder + "/trace.json"
+            try TracedRounds.setClock()
             let routes = Routes(TracedRounds.workload(ranks: 2))
             _ = try await withLocalWorld(2) { world in
                 let op = try await EPDispatchCombineOp(TracedRounds.config(), in: world)

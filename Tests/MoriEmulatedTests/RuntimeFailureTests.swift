@@ -53,6 +53,7 @@ extension EmulatedTests {
             try graph.launch(on: stream)
             try stream.record(stop)
             try await stream.completion()
+            _ = try stream.readClock(count: 2, into: pinned, timeout: .milliseconds(20))
             try await other.completion()
             try Self.ask(start, stop)
             let found = try await tensor.elements(as: Int32.self, on: stream)

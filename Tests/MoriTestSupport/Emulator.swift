@@ -55,6 +55,18 @@ package struct Emulator: Sendable {
         unsafe control.pointee.set_schedule(seed, lateStores)
     }
 
+    /// Lets the device's clock go as this host's from now on, ahead of it by so much, and gain so many
+    /// nanoseconds in a million; `reset` lets it count instructions again.
+    package func setClock(ahead: Duration, gain: Int64) {
+        unsafe control.pointee.set_clock(1, Int64(ahead.nanoseconds), gain)
+    }
+
+    /// Lets kernels whose names begin so take this many vector registers, as far as what fits at once is
+    /// asked; until `reset`.
+    package func setRegisters(ofKernels prefix: String, _ count: Int) {
+        unsafe control.pointee.set_registers(prefix, UInt32(count))
+    }
+
     /// Runs the kernels of a code object beside the library, by name, in place of its own.
     package func useKernels(_ name: String) throws {
         let path = try codeObject(name)

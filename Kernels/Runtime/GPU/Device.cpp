@@ -16,8 +16,8 @@ namespace {
 struct Registry {
     std::mutex mutex;
     std::set<int32_t> loaded;
-    /// Device, kernel type, verb, warps of a block, bytes of block memory; to blocks.
-    std::map<std::tuple<int32_t, int32_t, int32_t, int32_t, uint64_t>, int32_t> resident;
+    /// Device, kernel type, verb, warps of a block, traced, bytes of block memory; to blocks.
+    std::map<std::tuple<int32_t, int32_t, int32_t, int32_t, bool, uint64_t>, int32_t> resident;
 };
 
 Registry& registry() {
@@ -106,7 +106,7 @@ moriep_status deviceProperties(int32_t device, moriep_device_properties* out) {
         int32_t most = 0;
         for (int32_t warps = 1; warps <= maxWarpsPerBlock(); ++warps) {
             int32_t blocks = 0;
-            MORI_TRY(maxResidentBlocks(device, MORIEP_INTRANODE, verb, warps, &blocks));
+            MORI_TRY(maxResidentBlocks(device, MORIEP_INTRANODE, verb, warps, 0, &blocks));
             most = std::max(most, blocks * warps);
         }
         out->max_resident_warps = std::min(out->max_resident_warps, most);
@@ -114,8 +114,12 @@ moriep_status deviceProperties(int32_t device, moriep_device_properties* out) {
     return MORIEP_SUCCESS;
 }
 
-moriep_status maxResidentBlocks(
-    int32_t device, int32_t kernelType, int32_t verb, int32_t warpsPerBlock, int32_t* out) {
+moriep_status maxResidentBlocks(int32_t device,
+                                int32_t kernelType,
+                                int32_t verb,
+                                int32_t warpsPerBlock,
+                                int32_t traced,
+                                int32_t* out) {
     if (!isKernelType(kernelType)) {
         return fail(MORIEP_NOT_SUPPORTED, 0, "kernel type %d", kernelType);
     }
@@ -129,27 +133,43 @@ moriep_status maxResidentBlocks(
                     warpsPerBlock,
                     maxWarpsPerBlock());
     }
+    if (traced != 0 && !kHasTracedKernels) return notTraced();
     GPU_USE_DEVICE(device);
     MORI_TRY(loadKernels(device));
     const uint64_t shared = usualSharedBytes(kernelType, verb, warpsPerBlock);
-    return residentBlocks(device, kernelType, verb, warpsPerBlock, shared, out);
+    return residentBlocks(device, kernelType, verb, warpsPerBlock, traced != 0, shared, out);
+}
+
+moriep_status notTraced() {
+    return fail(MORIEP_NOT_SUPPORTED,
+                0,
+                "this library was built without the kernels that leave traces: build it without "
+                "MORI_EP_TRACES=0");
 }
 
 moriep_status loadKernels(int32_t device) {
     Registry& known = registry();
     std::lock_guard lock(known.mutex);
     if (known.loaded.count(device) != 0) return MORIEP_SUCCESS;
-    for (int number = 0; number < static_cast<int>(Kernel::count); ++number) {
-        const void* kernel = kernelAddress(static_cast<Kernel>(number));
-        GPU(FuncAttributes) attributes{};
-        GPU_TRY(FuncGetAttributes, &attributes, kernel);
+    // Those that leave traces too: a trace begins while kernels wait.
+    for (const bool traced : {false, true}) {
+        if (traced && !kHasTracedKernels) continue;
+        for (int number = 0; number < static_cast<int>(Kernel::count); ++number) {
+            const void* kernel = kernelAddress(static_cast<Kernel>(number), traced);
+            GPU(FuncAttributes) attributes{};
+            GPU_TRY(FuncGetAttributes, &attributes, kernel);
 #if !defined(__HIP_PLATFORM_AMD__)
-        // CUDA gives 48 KiB of block memory to a kernel that does not ask for more.
-        GPU_TRY(FuncSetAttribute,
-                kernel,
-                cudaFuncAttributeMaxDynamicSharedMemorySize,
-                static_cast<int>(kMaxSharedBytes));
+            // CUDA gives 48 KiB of block memory to a kernel that does not ask for more.
+            GPU_TRY(FuncSetAttribute,
+                    kernel,
+                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                    static_cast<int>(kMaxSharedBytes));
 #endif
+        }
+    }
+    if constexpr (kHasTracedKernels) {
+        GPU(FuncAttributes) attributes{};
+        GPU_TRY(FuncGetAttributes, &attributes, clockKernelAddress());
     }
     known.loaded.insert(device);
     return MORIEP_SUCCESS;
@@ -159,11 +179,12 @@ moriep_status residentBlocks(int32_t device,
                              int32_t kernelType,
                              int32_t verb,
                              int32_t warpsPerBlock,
+                             bool traced,
                              uint64_t shared,
                              int32_t* out) {
     Registry& known = registry();
     std::lock_guard lock(known.mutex);
-    const std::tuple key{device, kernelType, verb, warpsPerBlock, shared};
+    const std::tuple key{device, kernelType, verb, warpsPerBlock, traced, shared};
     const auto found = known.resident.find(key);
     if (found != known.resident.end()) {
         *out = found->second;
@@ -182,7 +203,7 @@ moriep_status residentBlocks(int32_t device,
                 int blocks = 0;
                 GPU_TRY(OccupancyMaxActiveBlocksPerMultiprocessor,
                         &blocks,
-                        kernelAddress(step.variant(variant)),
+                        kernelAddress(step.variant(variant), traced),
                         warpsPerBlock * lanesPerWarp(),
                         shared);
                 least = std::min(least, blocks * units);

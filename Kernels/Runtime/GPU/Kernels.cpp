@@ -1,39 +1,6 @@
-// Every kernel's entry: the only file that is compiled for the device.
-#include "Runtime/GPU/Kernels.h"
-
+// The kernels that leave no traces, and which of them each verb launches.
 #include "Runtime/BlockMemory.h"
-
-#if MORI_MACHINE_NVIDIA
-#define MORI_ARGUMENTS(verb) const __grid_constant__ moriep_##verb##_arguments arguments
-#else
-#define MORI_ARGUMENTS(verb) const moriep_##verb##_arguments arguments
-#endif
-
-#define MORI_ENTRY(name, verb, most, begin, ...)                                                \
-    extern "C" __global__ __launch_bounds__((most) * mori::machine::kLanes) void moriep_##name( \
-        MORI_ARGUMENTS(verb)) {                                                                 \
-        using namespace mori;                                                                   \
-        begin;                                                                                  \
-        Block block;                                                                            \
-        __VA_ARGS__(block, machine::reread(arguments));                                         \
-    }
-#define MORI_ONE_WARP(name, verb, function) MORI_ENTRY(name, verb, 1, , function)
-#define MORI_GRID(name, verb, function) \
-    MORI_ENTRY(name, verb, mori::machine::kMaxWarpsPerBlock, , function)
-#define MORI_READING_GRID(name, verb, ...) \
-    MORI_ENTRY(name, verb, mori::machine::kMaxWarpsPerBlock, machine::acquireSystem(), __VA_ARGS__)
-#define MORI_SUM(type, Element, number, name, verb, function) \
-    MORI_READING_GRID(name##_##type, verb, function<Element>)
-#define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_SUM, name, verb, function)
-#define MORI_WIRE(type, Wire, name, verb, ...) \
-    MORI_READING_GRID(name##_##type, verb, MORI_WITH_WIRE(Wire, __VA_ARGS__))
-// function<Wire>, or function<BFloat16, Wire> where the line names an element type.
-#define MORI_WITH_WIRE(Wire, function, ...) function<__VA_ARGS__ __VA_OPT__(, ) Wire>
-#define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE, name, verb, __VA_ARGS__)
-#define MORI_CAST(type, Wire, number, name, verb, function) \
-    MORI_GRID(name##_##type, verb, function<Wire>)
-#define MORI_CAST_GRID(name, verb, function) MORI_FOR_CASTS(MORI_CAST, name, verb, function)
-#include "Runtime/GPU/Kernels.inc"
+#include "Runtime/GPU/Entries.h"
 
 namespace mori::gpu {
 namespace {
@@ -185,26 +152,6 @@ Launches launchesOf(int32_t kernelType, int32_t verb, LaunchChoice choice) {
         return quantizes ? all(kInterNodeCombineQuantized) : all(kInterNodeCombine);
     }
     return quantizes ? all(kIntraNodeCombineQuantized) : all(kIntraNodeCombine);
-}
-
-const void* kernelAddress(Kernel kernel) {
-    switch (kernel) {
-#define MORI_ADDRESS(name) \
-    case Kernel::name:     \
-        return reinterpret_cast<const void*>(&moriep_##name);
-#define MORI_ONE_WARP(name, verb, function) MORI_ADDRESS(name)
-#define MORI_GRID(name, verb, function) MORI_ADDRESS(name)
-#define MORI_READING_GRID(name, verb, function) MORI_ADDRESS(name)
-#define MORI_SUM_ADDRESS(type, Element, number, name) MORI_ADDRESS(name##_##type)
-#define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_SUM_ADDRESS, name)
-#define MORI_WIRE_ADDRESS(type, Wire, name) MORI_ADDRESS(name##_##type)
-#define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE_ADDRESS, name)
-#define MORI_CAST_GRID(name, verb, function) MORI_FOR_CASTS(MORI_SUM_ADDRESS, name)
-#include "Runtime/GPU/Kernels.inc"
-        case Kernel::count:
-            break;
-    }
-    return nullptr;
 }
 
 uint64_t sharedBytes(int32_t verb, const moriep_shape& shape, int32_t warpsPerBlock) {

@@ -1,5 +1,5 @@
-// The kernels as the host sees them. Kernels.cpp, the one file compiled for the device, defines
-// what is declared here; everything else of the runtime is plain C++.
+// The kernels as the host sees them. Kernels.cpp and TracedKernels.cpp, which are compiled for the
+// device, define what is declared here; everything else of the runtime is plain C++.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,14 @@ namespace mori::gpu {
 /// The kernels, as Kernels.inc lists them. Those of an element type stand in the order of
 /// moriep_element_type, from the first on.
 enum class Kernel : int32_t {
-#define MORI_ONE_WARP(name, verb, function) name,
-#define MORI_GRID(name, verb, function) name,
-#define MORI_READING_GRID(name, verb, function) name,
+#define MORI_ONE_WARP(name, ...) name,
+#define MORI_GRID(name, ...) name,
+#define MORI_READING_GRID(name, ...) name,
 #define MORI_ENUMERATOR(type, Element, number, name) name##_##type,
-#define MORI_SUMMING_GRID(name, verb, function) MORI_FOR_ELEMENTS(MORI_ENUMERATOR, name)
+#define MORI_SUMMING_GRID(name, ...) MORI_FOR_ELEMENTS(MORI_ENUMERATOR, name)
 #define MORI_WIRE_ENUMERATOR(type, Wire, name) name##_##type,
-#define MORI_WIRE_GRID(name, verb, ...) MORI_FOR_WIRES(MORI_WIRE_ENUMERATOR, name)
-#define MORI_CAST_GRID(name, verb, function) MORI_FOR_CASTS(MORI_ENUMERATOR, name)
+#define MORI_WIRE_GRID(name, ...) MORI_FOR_WIRES(MORI_WIRE_ENUMERATOR, name)
+#define MORI_CAST_GRID(name, ...) MORI_FOR_CASTS(MORI_ENUMERATOR, name)
 #include "Runtime/GPU/Kernels.inc"
 #undef MORI_ENUMERATOR
 #undef MORI_WIRE_ENUMERATOR
@@ -75,8 +75,25 @@ struct Launches {
 /// Of MORIEP_VERB_RECEIVED: one launch for each moriep_received_work, of which a call runs one.
 Launches launchesOf(int32_t kernelType, int32_t verb, LaunchChoice choice);
 
-/// The runtime's name for a kernel.
+/// Whether the library has the kernels that leave traces: scripts/build-kernels.sh can leave them
+/// out.
+#if defined(MORI_WITHOUT_TRACES)
+constexpr bool kHasTracedKernels = false;
+#else
+constexpr bool kHasTracedKernels = true;
+#endif
+
+/// The runtime's name for a kernel, and for the one that leaves traces in its place.
 const void* kernelAddress(Kernel kernel);
+const void* tracedKernelAddress(Kernel kernel);
+inline const void* kernelAddress(Kernel kernel, [[maybe_unused]] bool traced) {
+    if constexpr (kHasTracedKernels) {
+        if (traced) return tracedKernelAddress(kernel);
+    }
+    return kernelAddress(kernel);
+}
+/// The same for moriep_read_clock, which stands among those that leave traces.
+const void* clockKernelAddress();
 
 /// Bytes of block memory that a verb's kernels ask for.
 uint64_t sharedBytes(int32_t verb, const moriep_shape& shape, int32_t warpsPerBlock);

@@ -36,21 +36,23 @@ moriep_status checkLaunch(int32_t device,
                     static_cast<unsigned long long>(kMaxSharedBytes));
     }
     int32_t most = 0;
-    MORI_TRY(
-        residentBlocks(device, op.shape.kernel_type, verb, launch.warps_per_block, *shared, &most));
+    MORI_TRY(residentBlocks(device,
+                            op.shape.kernel_type,
+                            verb,
+                            launch.warps_per_block,
+                            launch.traced != 0,
+                            *shared,
+                            &most));
     if (launch.blocks > most) {
         return fail(MORIEP_NOT_RESIDENT,
                     0,
-                    "%d blocks of %d warps; the device holds %d such blocks at once",
+                    "%d blocks of %d warps; the device holds %d such blocks at once%s",
                     launch.blocks,
                     launch.warps_per_block,
-                    most);
+                    most,
+                    launch.traced != 0 ? ", of kernels that leave traces" : "");
     }
     return MORIEP_SUCCESS;
-}
-
-moriep_status notTraced() {
-    return fail(MORIEP_NOT_SUPPORTED, 0, "this library has no kernels that leave traces");
 }
 
 template <class Arguments>
@@ -60,10 +62,11 @@ moriep_status launchKernel(moriep_stream* stream,
                            int32_t warpsPerBlock,
                            uint64_t shared,
                            const Arguments& arguments) {
+    const bool traced = arguments.launch.traced != 0;
     // The runtime copies the arguments before it returns.
     void* parameters[] = {const_cast<Arguments*>(&arguments)};
     GPU_TRY(LaunchKernel,
-            kernelAddress(kernel),
+            kernelAddress(kernel, traced),
             dim3(static_cast<unsigned>(blocks)),
             dim3(static_cast<unsigned>(warpsPerBlock * lanesPerWarp())),
             parameters,
@@ -80,7 +83,7 @@ moriep_status launchVerb(moriep_stream* stream,
                          const Arguments& arguments) {
     GPU_USE_DEVICE(stream->device);
     const moriep_launch& launch = arguments.launch;
-    if (launch.traced != 0) return notTraced();
+    if (launch.traced != 0 && !kHasTracedKernels) return notTraced();
     uint64_t shared = 0;
     MORI_TRY(checkLaunch(stream->device, verb, arguments.op, launch, &shared));
     const Launches all = launchesOf(arguments.op.shape.kernel_type, verb, choice);
@@ -136,7 +139,7 @@ moriep_status received(moriep_stream* stream, const moriep_received_arguments* a
         return fail(MORIEP_NOT_SUPPORTED, 0, "element type %d", arguments->element_type);
     }
     const moriep_launch& launch = arguments->launch;
-    if (launch.traced != 0) return notTraced();
+    if (launch.traced != 0 && !kHasTracedKernels) return notTraced();
     uint64_t shared = 0;
     MORI_TRY(checkLaunch(stream->device, MORIEP_VERB_RECEIVED, arguments->op, launch, &shared));
     const Launches all = launchesOf(arguments->op.shape.kernel_type, MORIEP_VERB_RECEIVED, {});

@@ -3,6 +3,7 @@
 #include <new>
 
 #include "Layout/Layout.h"
+#include "Runtime/GPU/Clock.h"
 #include "Runtime/GPU/Device.h"
 #include "Runtime/GPU/Launch.h"
 #include "Runtime/GPU/Memory.h"
@@ -57,7 +58,7 @@ constexpr moriep_device_api kTable = {
     .version = MORIEP_API_VERSION,
     .byte_count = sizeof(moriep_device_api),
     .kind = kKind,
-    .reserved = 0,
+    .can_trace = kHasTracedKernels ? 1 : 0,
     .size_of_properties = sizeof(moriep_device_properties),
     .size_of_shape = sizeof(moriep_shape),
     .size_of_layout = sizeof(moriep_layout),
@@ -67,7 +68,7 @@ constexpr moriep_device_api kTable = {
     .size_of_dispatch = sizeof(moriep_dispatch_arguments),
     .size_of_combine = sizeof(moriep_combine_arguments),
     .size_of_received = sizeof(moriep_received_arguments),
-    .reserved2 = 0,
+    .size_of_clock_reading = sizeof(moriep_clock_reading),
     .last_message = lastMessage,
     .last_code = lastCode,
     .device_count = guarded<deviceCount>,
@@ -107,6 +108,7 @@ constexpr moriep_device_api kTable = {
     .dispatch = guarded<dispatch>,
     .combine = guarded<combine>,
     .received = guarded<received>,
+    .read_clock = guarded<readClock>,
 };
 
 }  // namespace

@@ -179,12 +179,14 @@ extension OperatorKernels {
     }
 
     /// Blocks of a verb that can be resident at once with so many warps each.
-    func maxResidentBlocks(_ verb: Verb, warpsPerBlock: Int) throws(MoriError) -> Int {
+    func maxResidentBlocks(
+        _ verb: Verb, warpsPerBlock: Int, isTraced: Bool = false
+    ) throws(MoriError) -> Int {
         var blocks: Int32 = 0
         try device.library.check(
             unsafe device.library.table.pointee.max_resident_blocks(
                 Int32(device.ordinal), shape.kernel_type, verb.rawValue, Int32(warpsPerBlock),
-                &blocks), "max_resident_blocks")
+                isTraced ? 1 : 0, &blocks), "max_resident_blocks")
         return Int(blocks)
     }
 }

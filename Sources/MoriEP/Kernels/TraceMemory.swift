@@ -38,6 +38,10 @@ final class TraceMemory: Sendable {
     private let records: DeviceBuffer
     /// The slots' moriep_control when the trace began.
     private let controls: DeviceBuffer
+    /// Where the device tells its time.
+    ///
+    /// It stays as long as the rest: a runtime may wait for kernels before it gives memory back.
+    let clockWord: DeviceBuffer
 
     init(capacity: Int, expertCount: Int, slotCount: Int, on device: Device) throws(MoriError) {
         self.device = device
@@ -50,6 +54,7 @@ final class TraceMemory: Sendable {
             zeroedPinnedByteCount: capacity * MemoryLayout<moriep_trace_record>.stride, on: device)
         controls = try DeviceBuffer(
             zeroedPinnedByteCount: slotCount * MemoryLayout<moriep_control>.stride, on: device)
+        clockWord = try DeviceBuffer(zeroedPinnedByteCount: 8, on: device)
     }
 
     /// Enqueues what makes the kernels of an operator record here from then on.
@@ -90,8 +95,9 @@ final class TraceMemory: Sendable {
         content.records.reserveCapacity(kept)
         for place in 0..<kept {
             let raw = unsafe first[place]
-            // A launch that runs still may have taken a place and not filled it.
-            guard raw.time_ns != 0, var record = Record(raw), record.slot < slotCount else {
+            // A launch that runs still may have taken a place and not filled it, or a part of it.
+            guard raw.time_ns != 0, raw.what != 0, var record = Record(raw), record.slot < slotCount
+            else {
                 content.lost += 1
                 continue
             }

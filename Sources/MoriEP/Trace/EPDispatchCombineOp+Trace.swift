@@ -10,13 +10,15 @@ extension EPDispatchCombineOp {
     /// Recorded is what is enqueued after this call, and graphs that are captured after it. Every rank
     /// whose part is to be seen calls it. Another call forgets what was recorded and begins anew; a
     /// recovery of the world ends the recording. While nothing is recorded it costs nothing: a traced
-    /// call runs other kernels.
+    /// call runs other kernels. On a GPU this compares its clock with the host's, by 16 small launches on a
+    /// stream of their own, and blocks until they have answered, 0.2 s at most.
     ///
     /// - Parameters:
     ///   - recordCapacity: Records of 16 bytes that this rank keeps, from 1,024 to 16,777,216; a round takes
     ///     some ten for each warp and rank. What finds no room is counted, and the file says so.
     ///   - stream: Where the recording begins: work enqueued later on it is seen.
     /// - Throws: `invalidArgument`; `unsupported` where the device's library has no traced kernels;
+    ///   `capacityExceeded` where the operator's launch is not resident with them, with one that is;
     ///   `outOfMemory`, `aborted`, `closed`.
     ///
     /// The corresponding Python name is `get_debug_time_buf`.
@@ -30,13 +32,14 @@ extension EPDispatchCombineOp {
                 .invalidArgument,
                 "recordCapacity is \(recordCapacity); legal are 1,024 to 16,777,216 records")
         }
-        guard world.device.kind == .host else {
+        guard world.device.canTrace else {
             throw MoriError(
                 .unsupported,
-                "kernels that leave traces are in the host device only, and this rank's is"
-                    + " \(world.device.kind.rawValue); run with MORI_EP_DEVICE=host to take a trace"
-            )
+                "\(world.device.library.path) was built without the kernels that leave traces; build it"
+                    + " without MORI_EP_TRACES=0, by make"
+                    + " \(KernelLibrary.target(world.device.kind))")
         }
+        try checkLaunchesFitTraced()
         try order(stream)
         let kernels = kernels
         let trace = try OperatorTrace(of: self, kernels: kernels, capacity: recordCapacity)
@@ -64,6 +67,25 @@ extension EPDispatchCombineOp {
         try order(stream)
         try kernels.point(toTrace: 0, on: stream)
         forgetTrace()
+    }
+
+    /// Kernels that leave traces may take more registers, and fewer of their blocks fit at once.
+    private func checkLaunchesFitTraced() throws(MoriError) {
+        for forCombine in [false, true] {
+            let launch = try launchParameters(forCombine: forCombine).configuration
+            let most = try kernels.maxResidentBlocks(
+                forCombine ? .combine : .dispatch, warpsPerBlock: launch.warpsPerBlock,
+                isTraced: true)
+            guard launch.blocks > most else { continue }
+            let fitting =
+                most > 0
+                ? "fit as \(most)x\(launch.warpsPerBlock) at most; make the operator with such a launch"
+                : "do not fit in blocks of \(launch.warpsPerBlock) warps; make the operator with fewer"
+            throw MoriError(
+                .capacityExceeded,
+                "\(forCombine ? "combine" : "dispatch") is launched as \(launch), and kernels that leave"
+                    + " traces \(fitting) to trace it")
+        }
     }
 
     private func checkNotCapturing(_ stream: DeviceStream) throws(MoriError) {

@@ -24,6 +24,9 @@ final class OperatorTrace: TraceSource {
     private let expertRanks: [Int]
     private let capacity: Int
     let memory: TraceMemory
+    private let device: Device
+    /// How the device's clock was compared with the host's when this began.
+    private let begin: DeviceClock.Anchor?
     private let network: NetworkTrace?
     private let state = Locked(State())
 
@@ -39,10 +42,35 @@ final class OperatorTrace: TraceSource {
             return masked.contains(rank) ? -1 : rank
         }
         self.capacity = capacity
+        device = op.world.device
         memory = try TraceMemory(
             capacity: capacity, expertCount: expertRanks.count, slotCount: config.slots,
             on: op.world.device)
+        begin = try Self.compareClock(of: device, memory, patience: .milliseconds(200))
         network = kernels.networkTrace
+    }
+
+    /// Compares the clocks; nil where there is one only, or the device is too busy to tell its time.
+    private static func compareClock(
+        of device: Device, _ memory: TraceMemory, patience: Duration
+    ) throws(MoriError) -> DeviceClock.Anchor? {
+        guard device.kind != .host else { return nil }
+        return try DeviceClock.compare(
+            on: device, using: memory.clockWord, patience: patience)
+    }
+
+    /// How times of the kernels' records become the host's; nil: they are.
+    private func clock() throws(MoriError) -> DeviceClock? {
+        guard device.kind != .host else { return nil }
+        // The work that is to be seen is done, so the device has time to answer.
+        let end = try Self.compareClock(of: device, memory, patience: .seconds(1))
+        guard let clock = DeviceClock(begin: begin, end: end) else {
+            throw MoriError(
+                .timedOut,
+                "\(device) did not tell its time within 1 s, and without it no record can be placed;"
+                    + " await the stream's completion before the export")
+        }
+        return clock
     }
 
     /// Begins to record what the proxy does.
@@ -72,7 +100,13 @@ final class OperatorTrace: TraceSource {
     }
 
     func collect(number: Int) async throws(MoriError) -> CollectedTrace {
-        let content = try await memory.read()
+        var content = try await memory.read()
+        let clock = try clock()
+        if let clock {
+            for place in content.records.indices {
+                content.records[place].time = clock.hostTime(of: content.records[place].time)
+            }
+        }
         let first = number * TraceEvent.tracksOfOperator
         var trace = CollectedTrace(name: name)
         var timeline = WarpTimeline(rank: rank, number: number)
@@ -80,6 +114,7 @@ final class OperatorTrace: TraceSource {
         trace.events = timeline.events
         trace.tracks = timeline.tracks
         trace.mended = timeline.mended
+        trace.clock = clock
         trace.expertRanks = expertRanks
         trace.chosen = content.chosen
         addCalls(to: &trace, first: first)

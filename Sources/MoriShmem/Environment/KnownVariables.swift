@@ -137,6 +137,9 @@ extension MoriEnvironment {
             ignored: "MORI_EP_ARCHITECTURES",
             because: "`make kernels` reads it: the GPU architectures to compile for"),
         KnownVariable(
+            ignored: "MORI_EP_TRACES",
+            because: "`make kernels` reads it: 0 leaves out the kernels that leave traces"),
+        KnownVariable(
             ignored: "MORI_WAVE_SIZE", because: "each device's kernels know how wide its warps are"),
         KnownVariable(
             ignored: "MORI_ROCM_SMI_PATH", because: "the kernel's own files tell where devices are"),

@@ -54,7 +54,14 @@ package enum TraceDocument {
             text.raw(index == 0 ? "{\"name\":" : ",{\"name\":")
             text.string(trace.name)
             text.raw(",\"lost\":\(trace.lost),\"mended\":\(trace.mended),\"expertRanks\":")
-            text.raw("\(trace.expertRanks),\"chosen\":\(trace.chosen)}")
+            text.raw("\(trace.expertRanks),\"chosen\":\(trace.chosen)")
+            if let clock = trace.clock {
+                text.raw(",\"deviceClock\":{\"offsetNanoseconds\":\(clock.offset)")
+                text.raw(",\"roundTripNanoseconds\":\(clock.roundTrip)")
+                text.raw(",\"driftNanosecondsPerSecond\":\(clock.drift)")
+                text.raw(",\"comparisons\":\(clock.comparisons)}")
+            }
+            text.raw("}")
         }
         text.raw("]}")
         return text.bytes

@@ -80,6 +80,8 @@ package struct CollectedTrace: Sendable {
     package var lost = 0
     /// Phases whose begin or end is missing: cut off at the last record, or dropped.
     package var mended = 0
+    /// Of a device whose clock is not its host's: how its records' times became the host's.
+    package var clock: DeviceClock?
     /// Where each expert lives; -1: nowhere.
     package var expertRanks: [Int] = []
     /// How often this rank's tokens chose each expert.

@@ -44,6 +44,10 @@ bool strikes(Failure& failure) {
     return true;
 }
 
+void setClock(int32_t isHosts, int64_t ahead, int64_t gain) {
+    emulator::Machine::shared().setClock({isHosts != 0, ahead, gain, 0});
+}
+
 void reset() {
     State& known = state();
     std::lock_guard lock(known.mutex);
@@ -53,6 +57,8 @@ void reset() {
     known.driverVersion = HIP_VERSION;
     forgetLaunches();
     useKernels(nullptr);
+    setClock(0, 0, 0);
+    setRegisters(nullptr, 0);
 }
 
 uint64_t calls(const char* function) {
@@ -108,6 +114,8 @@ constexpr standin_control kControl = {
     live,
     setArchitecture,
     setDriverVersion,
+    setClock,
+    setRegisters,
     setSchedule,
     obstacle,
     useKernels,

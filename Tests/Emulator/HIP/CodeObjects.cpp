@@ -47,7 +47,7 @@ const char* codeObjectFor(const char* bundle, const std::string& gpu, uint64_t* 
     return nullptr;
 }
 
-const emulator_translation* openTranslation(const std::string& path, std::string* error) {
+emulator_translation_function openTranslation(const std::string& path, std::string* error) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
         *error = std::string(dlerror()) + "; `make emulator` with TINYGRAD set writes it";
@@ -55,14 +55,14 @@ const emulator_translation* openTranslation(const std::string& path, std::string
     }
     const auto table = reinterpret_cast<emulator_translation_function>(
         dlsym(library, "emulator_translation_table"));
-    if (table == nullptr || table()->version != EMULATOR_TRANSLATION_VERSION) {
+    if (table == nullptr || table(0)->version != EMULATOR_TRANSLATION_VERSION) {
         *error = path + " is of another version of the emulator; `make emulator` renews it";
         return nullptr;
     }
-    return table();
+    return table;
 }
 
-const emulator_translation* ownTranslation(std::string* error) {
+emulator_translation_function ownTranslation(std::string* error) {
     return openTranslation(translationOf(ownPath()), error);
 }
 
@@ -74,7 +74,7 @@ std::unique_ptr<emulator::Program> openCodeObject(const std::string& path, std::
         *error = path + " cannot be read";
         return nullptr;
     }
-    const emulator_translation* translation = openTranslation(translationOf(path), error);
+    const emulator_translation_function translation = openTranslation(translationOf(path), error);
     if (translation == nullptr) return nullptr;
     return emulator::Program::load(bytes.data(), bytes.size(), translation, error);
 }

@@ -11,11 +11,11 @@ namespace standin {
 /// The code object for a GPU in a fat binary; null: there is none.
 const char* codeObjectFor(const char* bundle, const std::string& gpu, uint64_t* bytes);
 
-/// The translation in a shared object; null: there is none, and why.
-const emulator_translation* openTranslation(const std::string& path, std::string* error);
+/// The translations in a shared object; null: there is none, and why.
+emulator_translation_function openTranslation(const std::string& path, std::string* error);
 
 /// The same for this library's own kernels.
-const emulator_translation* ownTranslation(std::string* error);
+emulator_translation_function ownTranslation(std::string* error);
 
 /// A bare code object in a file, with the translation that lies beside it.
 std::unique_ptr<emulator::Program> openCodeObject(const std::string& path, std::string* error);

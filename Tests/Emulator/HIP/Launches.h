@@ -11,6 +11,7 @@ const char* lastLaunchError();
 
 /// The functions of standin_control with these names.
 const char* obstacle();
+void setRegisters(const char* prefix, uint32_t registers);
 int32_t useKernels(const char* codeObject);
 int32_t run(const char* codeObject,
             const char* kernel,

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <ctime>
 
 #include "Machine/BlockMemory.h"
 #include "Machine/Faults.h"
@@ -226,6 +227,30 @@ void Machine::setSchedule(const Schedule& schedule) {
     launches_ = 0;
 }
 
+namespace {
+
+uint64_t hostTime() {
+    timespec time{};
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<uint64_t>(time.tv_sec) * 1000000000u + static_cast<uint64_t>(time.tv_nsec);
+}
+
+}  // namespace
+
+void Machine::setClock(Clock clock) {
+    clock.start = hostTime();
+    std::lock_guard lock(clockMutex_);
+    clock_ = clock;
+}
+
+uint64_t Machine::ticks(uint64_t instructions) {
+    std::lock_guard lock(clockMutex_);
+    if (!clock_.isHosts) return instructions;
+    const int64_t now = static_cast<int64_t>(hostTime());
+    const int64_t passed = now - static_cast<int64_t>(clock_.start);
+    return static_cast<uint64_t>(now + clock_.ahead + passed * clock_.gain / 1000000) / 10;
+}
+
 Outcome Machine::run(const Request& request) {
     std::unique_lock lock(mutex_);
     auto launch = std::make_shared<Launch>(request, schedule_, launches_++);
@@ -358,7 +383,7 @@ bool Machine::runWave(Block& block, Wave& wave, uint64_t quantum) {
                 runWait(wave, words[0]);
                 break;
             case EMULATOR_TIME:
-                runTime(wave, words[0], instructions_ + done);
+                runTime(wave, words[0], ticks(instructions_ + done));
                 break;
             case EMULATOR_CONTROL:
                 isKnown = runControl(wave, words[0]);

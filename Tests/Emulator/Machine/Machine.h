@@ -2,7 +2,7 @@
 //
 // Every launch is resident as a whole from its first instruction to its last, so waves that wait
 // for other waves, other blocks or other launches make progress. Which wave runs and for how long
-// is drawn from a seed. The clock counts instructions.
+// is drawn from a seed. The clock counts instructions, unless it is told to go as the host's.
 #pragma once
 
 #include <condition_variable>
@@ -24,10 +24,10 @@ class Program {
 public:
     /// Loads a code object for the host's memory.
     ///
-    /// \returns null and says why if it is none, or if the translation is not this one's.
+    /// \returns null and says why if it is none, or if no translation is this one's.
     static std::unique_ptr<Program> load(const void* codeObject,
                                          size_t bytes,
-                                         const emulator_translation* translation,
+                                         emulator_translation_function translations,
                                          std::string* error);
     ~Program();
     Program(const Program&) = delete;
@@ -73,9 +73,22 @@ struct Schedule {
     uint64_t lateStores = 0;
 };
 
+/// The device's clock.
+struct Clock {
+    bool isHosts = false;  ///< it goes as CLOCK_MONOTONIC, from now on; else it counts instructions
+    int64_t ahead = 0;     ///< by so many nanoseconds
+    int64_t gain = 0;      ///< and gains so many in a million
+    uint64_t start = 0;    ///< what CLOCK_MONOTONIC said when this was set
+};
+
 class Machine {
 public:
     static Machine& shared();
+
+    /// For every look at the clock from now on.
+    void setClock(Clock clock);
+    /// What s_memrealtime says between instructions: hundredths of a microsecond.
+    uint64_t ticks(uint64_t instructions);
 
     /// For the launches that begin from now on.
     void setSchedule(const Schedule& schedule);
@@ -102,6 +115,8 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     std::vector<std::shared_ptr<Launch>> arrived_;
+    std::mutex clockMutex_;
+    Clock clock_;
     Schedule schedule_;
     bool scheduleChanged_ = false;
     uint64_t launches_ = 0;

@@ -21,7 +21,7 @@ constexpr uint32_t kRelativeRelocation = 13;  // R_AMDGPU_RELATIVE64
 
 std::unique_ptr<Program> Program::load(const void* codeObject,
                                        size_t bytes,
-                                       const emulator_translation* translation,
+                                       emulator_translation_function translations,
                                        std::string* error) {
     const uint8_t* file = static_cast<const uint8_t*>(codeObject);
     Elf64_Ehdr header;
@@ -29,7 +29,12 @@ std::unique_ptr<Program> Program::load(const void* codeObject,
         *error = "this is no code object";
         return nullptr;
     }
-    if (hashOf(file, bytes) != translation->code_object_hash) {
+    const uint64_t hash = hashOf(file, bytes);
+    const emulator_translation* translation = nullptr;
+    for (uint32_t number = 0; (translation = translations(number)) != nullptr; ++number) {
+        if (translation->code_object_hash == hash) break;
+    }
+    if (translation == nullptr) {
         *error = "the translation is of another build of the kernels; make emulator renews it";
         return nullptr;
     }

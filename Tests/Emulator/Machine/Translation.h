@@ -1,9 +1,9 @@
 // A code object of gfx942, translated for the host: what Translate/ writes and the machine runs.
 //
-// The translation is a shared object with one table. A function runs one instruction of a wave
-// on the wave's registers; it serves every instruction of its pattern and reads the operands'
-// numbers from the instruction's own words. What touches memory, time or other waves is not
-// translated: the machine does it itself.
+// The translation is a shared object with a table for each code object of a library. A function
+// runs one instruction of a wave on the wave's registers; it serves every instruction of its
+// pattern and reads the operands' numbers from the instruction's own words. What touches memory,
+// time or other waves is not translated: the machine does it itself.
 #ifndef MORI_EMULATOR_TRANSLATION_H
 #define MORI_EMULATOR_TRANSLATION_H
 
@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define EMULATOR_TRANSLATION_VERSION 1u
+#define EMULATOR_TRANSLATION_VERSION 2u
 
 /// Runs one instruction; the six arguments are the first ones of emulator_pattern.buffers.
 typedef void (*emulator_function)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
@@ -78,8 +78,8 @@ typedef struct emulator_translation {
     const emulator_kernel* kernels;
 } emulator_translation;
 
-/// The shared object's one symbol.
-typedef const emulator_translation* (*emulator_translation_function)(void);
+/// The shared object's one symbol: the tables by their numbers from 0; null: there are no more.
+typedef const emulator_translation* (*emulator_translation_function)(uint32_t number);
 
 #ifdef __cplusplus
 }

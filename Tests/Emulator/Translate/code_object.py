@@ -42,13 +42,13 @@ def fat_binaries(library):
 
 
 def extract(library, gpu):
-    """The code object of one GPU: out of a shared object with a fat binary, or the file itself.
+    """The code objects of one GPU: out of a shared object with fat binaries, or the file itself.
 
     `gpu` is a name like "gfx942". Raises Refused with the GPUs that there are.
     """
     if library[:4] == b"\x7fELF" and struct.unpack_from("<H", library, 18) == (EM_AMDGPU,):
-        return library
-    found = set()
+        return [library]
+    objects, found = [], set()
     library = fat_binaries(library)
     begin = library.find(BUNDLE_MAGIC)
     while begin >= 0:
@@ -62,9 +62,11 @@ def extract(library, gpu):
             at += name_bytes
             target = name.split("--")[-1].split(":")[0].rstrip("-")
             if target == gpu and size > 0:
-                return library[begin + offset:begin + offset + size]
+                objects.append(library[begin + offset:begin + offset + size])
             found.add(target)
         begin = library.find(BUNDLE_MAGIC, begin + 1)
+    if objects:
+        return objects
     raise Refused(f"no code for {gpu} in it; there is code for {sorted(found) or 'no GPU'}")
 
 

@@ -3,8 +3,8 @@
 
     TINYGRAD=CHECKOUT translate.py LIBRARY OUTPUT
 
-Writes a shared object with one C function for each kind of instruction in the code, and a table that
-says which of them runs each instruction (Machine/Translation.h).
+Writes a shared object with one C function for each kind of instruction in the code, and for each code
+object a table that says which of them runs each instruction (Machine/Translation.h).
 """
 
 import os
@@ -48,8 +48,8 @@ def translate(kernels, meanings):
     return code
 
 
-def table_source(kernels, meanings, code):
-    """The C source of the table."""
+def tables_source(translated, meanings):
+    """The C source of the tables: `translated` is [(code object, its code)]."""
     lines = ['#include "Translation.h"']
     for name, source, *_ in meanings.patterns:
         if source is not None:
@@ -59,7 +59,20 @@ def table_source(kernels, meanings, code):
         function = f"(emulator_function){name}" if source is not None else "0"
         numbers = ",".join(map(str, buffers)) or "0"
         lines.append(f'{{{function},{kind},{size},{len(buffers)},{{{numbers}}},"{name}"}},')
-    lines.append("};\nstatic const uint16_t code[] = {")
+    lines.append("};")
+    for place, (kernels, code) in enumerate(translated):
+        add_table(lines, place, kernels, code, len(meanings.patterns))
+    lines.append("const emulator_translation *emulator_translation_table(uint32_t number) {")
+    lines.append("switch (number) {")
+    for place in range(len(translated)):
+        lines.append(f"case {place}: return &table{place};")
+    lines.append("default: return 0;\n}\n}")
+    return "\n".join(lines)
+
+
+def add_table(lines, place, kernels, code, pattern_count):
+    """Adds the table of one code object."""
+    lines.append(f"static const uint16_t code{place}[] = {{")
     for at in range(0, len(code), 32):
         lines.append(",".join(map(str, code[at:at + 32])) + ",")
     lines.append("};")
@@ -68,20 +81,18 @@ def table_source(kernels, meanings, code):
         for argument in kernel.metadata.get(".args", []):
             letter, axis = argument_kind(argument[".value_kind"])
             entries.append(f"{{{argument['.offset']},{argument['.size']},'{letter}',{axis}}}")
-        lines.append(f"static const emulator_argument arguments{number}[] = {{{','.join(entries)}}};")
-    lines.append("static const emulator_kernel kernels[] = {")
+        lines.append(f"static const emulator_argument arguments{place}_{number}[] = {{{','.join(entries)}}};")
+    lines.append(f"static const emulator_kernel kernels{place}[] = {{")
     for number, kernel in enumerate(kernels.kernels):
         metadata = kernel.metadata
         lines.append(
             f'{{"{kernel.name}",{kernel.descriptor},{metadata[".vgpr_count"]},{metadata[".sgpr_count"]},'
-            f"{len(metadata.get('.args', []))},arguments{number}}},")
+            f"{len(metadata.get('.args', []))},arguments{place}_{number}}},")
     lines.append("};")
     lines.append(
-        "static const emulator_translation table = {EMULATOR_TRANSLATION_VERSION,"
-        f"{len(meanings.patterns)},{kernels.hash}ull,{len(kernels.image)}ull,patterns,code,"
-        f"{len(kernels.kernels)},0,kernels}};")
-    lines.append("const emulator_translation *emulator_translation_table(void) { return &table; }")
-    return "\n".join(lines)
+        f"static const emulator_translation table{place} = {{EMULATOR_TRANSLATION_VERSION,"
+        f"{pattern_count},{kernels.hash}ull,{len(kernels.image)}ull,patterns,code{place},"
+        f"{len(kernels.kernels)},0,kernels{place}}};")
 
 
 def compile_all(sources, table, output):
@@ -122,16 +133,18 @@ def main():
     library, output = map(pathlib.Path, sys.argv[1:])
     begin = time.monotonic()
     try:
-        kernels = code_object.CodeObject(code_object.extract(library.read_bytes(), GPU))
+        objects = [code_object.CodeObject(data)
+                   for data in code_object.extract(library.read_bytes(), GPU)]
     except code_object.Refused as refusal:
         sys.exit(f"translate: {library}: {refusal}")
     meanings = semantics.Semantics()
-    code = translate(kernels, meanings)
+    translated_objects = [(kernels, translate(kernels, meanings)) for kernels in objects]
     sources = [(name, source) for name, source, *_ in meanings.patterns if source is not None]
     translated = time.monotonic()
-    compile_all(sources, table_source(kernels, meanings, code), output)
+    compile_all(sources, tables_source(translated_objects, meanings), output)
     print(
-        f"translate: {len(kernels.kernels)} kernels, {sum(map(bool, code))} instructions of"
+        f"translate: {sum(len(kernels.kernels) for kernels in objects)} kernels,"
+        f" {sum(sum(map(bool, code)) for _, code in translated_objects)} instructions of"
         f" {len(meanings.patterns)} patterns; {translated - begin:.0f} s, compiled in"
         f" {time.monotonic() - translated:.0f} s", file=sys.stderr)
 

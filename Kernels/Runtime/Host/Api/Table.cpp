@@ -174,7 +174,8 @@ moriep_status plan(const moriep_shape* shape, moriep_layout* out) {
     return MORIEP_SUCCESS;
 }
 
-moriep_status maxResidentBlocks(int32_t, int32_t, int32_t, int32_t warpsPerBlock, int32_t* out) {
+moriep_status maxResidentBlocks(
+    int32_t, int32_t, int32_t, int32_t warpsPerBlock, int32_t, int32_t* out) {
     if (warpsPerBlock < 1) return fail(MORIEP_INVALID_ARGUMENT, 0, "%d warps", warpsPerBlock);
     *out = kMaxResidentWarps / warpsPerBlock;
     return MORIEP_SUCCESS;
@@ -201,6 +202,13 @@ moriep_status received(moriep_stream* stream, const moriep_received_arguments* a
     });
 }
 
+/// Records of the host device have the host's own clock.
+moriep_status readClock(moriep_stream*, uint64_t, uint64_t, moriep_clock_reading* out) {
+    const uint64_t now = machine::now();
+    *out = {now, now, now};
+    return MORIEP_SUCCESS;
+}
+
 moriep_status createEvent(int32_t device, int32_t timed, moriep_event** out) {
     return guarded([&] { return eventCreate(device, timed, out); });
 }
@@ -225,7 +233,7 @@ constexpr moriep_device_api kTable = {
     .version = MORIEP_API_VERSION,
     .byte_count = sizeof(moriep_device_api),
     .kind = MORIEP_DEVICE_HOST,
-    .reserved = 0,
+    .can_trace = 1,
     .size_of_properties = sizeof(moriep_device_properties),
     .size_of_shape = sizeof(moriep_shape),
     .size_of_layout = sizeof(moriep_layout),
@@ -235,7 +243,7 @@ constexpr moriep_device_api kTable = {
     .size_of_dispatch = sizeof(moriep_dispatch_arguments),
     .size_of_combine = sizeof(moriep_combine_arguments),
     .size_of_received = sizeof(moriep_received_arguments),
-    .reserved2 = 0,
+    .size_of_clock_reading = sizeof(moriep_clock_reading),
     .last_message = lastMessage,
     .last_code = lastCode,
     .device_count = deviceCount,
@@ -275,6 +283,7 @@ constexpr moriep_device_api kTable = {
     .dispatch = dispatch,
     .combine = combine,
     .received = received,
+    .read_clock = readClock,
 };
 
 }  // namespace

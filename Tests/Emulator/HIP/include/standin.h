@@ -37,6 +37,12 @@ typedef struct standin_control {
     /// The version that the driver says it has, as hipDriverGetVersion gives it.
     void (*set_driver_version)(int32_t version);
 
+    /// The device's clock: 1: it goes as CLOCK_MONOTONIC from now on, `ahead_ns` ahead, and gains
+    /// `gain` nanoseconds in a million; 0: it counts instructions.
+    void (*set_clock)(int32_t is_hosts, int64_t ahead_ns, int64_t gain);
+    /// Of what fits at once: kernels whose names begin with this take so many vector registers;
+    /// null: as many as they do.
+    void (*set_registers)(const char* prefix, uint32_t registers);
     /// The order of waves, and how late stores arrive: each instruction lets one of a wave's arrive
     /// with a chance of 1 in `late_stores`; 0: at once.
     void (*set_schedule)(uint64_t seed, uint64_t late_stores);
