@@ -143,7 +143,8 @@ extension WorldTests.TraceTests {
             // A round's waits for the slow rank, drawn and labelled, with arrows and a scale.
             #expect(dom.contains("data-peer=\"2\""))
             #expect(dom.contains("class=\"arrow\""))
-            #expect(dom.contains(">10.0 ms</text>"))
+            // Which steps it has depends on how long the round took.
+            #expect(dom.contains(/>[1-9][0-9]*\.[0-9] ms<\/text>/))
             for rank in 0..<4 { #expect(dom.contains(">rank \(rank)</text>")) }
             for epoch in 2...6 { #expect(dom.contains(">\(epoch)</option>")) }
             let total = numbers.receivedRows.max() ?? 0
