@@ -83,6 +83,11 @@ private func checkMissing(_ kind: Device.Kind) throws {
     do {
         library = try KernelLibrary.load(kind)
     } catch {
+        if error.code == .unsupported {
+            // Somebody built it before its interface changed.
+            #expect(error.message.contains("from one checkout"), "\(error)")
+            return
+        }
         let name = "libmoriep_\(kind).so"
         #expect(error.code == .noDevice)
         for words in [

@@ -12,6 +12,7 @@ extension WorldTests {
             let result = await #expect(
                 processExitsWith: .success, observing: [\.standardOutputContent]
             ) {
+                forgetBacktraces()
                 let soak = Soak(
                     seconds: Double(environmentNumber("TEST_SOAK_SECONDS", default: 20)),
                     firstSeed: UInt64(environmentNumber("TEST_SEED", default: 1)))
