@@ -228,7 +228,7 @@ if Context.environment["MORI_EP_FUZZ"] != nil {
         .executableTarget(
             name: "mori-ep-fuzz",
             dependencies: [
-                "MoriDevice", "MoriEP", "MoriShmem",
+                "MoriDevice", "MoriEP", "MoriShmem", "MoriTraceReport",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOEmbedded", package: "swift-nio"),

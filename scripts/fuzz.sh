@@ -16,7 +16,7 @@ found="$corpus/found"
 failed=()
 
 mkdir -p "$found"
-for target in messages store unique-id environment slurm tuning; do
+for target in messages store unique-id environment slurm tuning trace; do
     mkdir -p "$corpus/$target"
     log="$corpus/$target.log"
     if MORI_EP_FUZZ_TARGET="$target" "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \

@@ -20,6 +20,8 @@ enum FuzzTarget: String, CaseIterable, Sendable {
     case slurm
     /// A tuning file.
     case tuning
+    /// A file of a trace.
+    case trace
 
     /// The one of this process.
     nonisolated(unsafe) static var current = FuzzTarget.messages
@@ -33,6 +35,7 @@ enum FuzzTarget: String, CaseIterable, Sendable {
         case .environment: checkEnvironment(bytes)
         case .slurm: checkSlurm(String(decoding: bytes, as: UTF8.self))
         case .tuning: checkTuning(bytes)
+        case .trace: TraceTarget.check(bytes)
         }
     }
 

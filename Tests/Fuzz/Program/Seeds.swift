@@ -60,6 +60,7 @@ private func allSeeds() throws -> [FuzzTarget: [[UInt8]]] {
         .environment: environments.map { Array($0.utf8) },
         .slurm: ["node[01-03,7],other", "2(x3),1", "a[1-2]b[3-4]", "4"].map { Array($0.utf8) },
         .tuning: [PackageResources.PublishedTuning_json, Array(table.utf8)],
+        .trace: TraceTarget.seeds,
     ]
 }
 
