@@ -110,6 +110,10 @@ private struct NodeRoutes {
             sums.append(byNode[home] == nil ? numbers : numbers + [sum])
         }
         for rows in rowsOfPacket { forwarded.append(rows) }
+        let least = routes.traffic.sources[rank]
+        precondition(
+            rowsOfPacket.count == least.physicalTokens && forwarded.rows.count == least.remoteRows,
+            "the loops of rank \(rank) do not move what its tokens ask for")
         tokenCount = count
         packetCount = rowsOfPacket.count
     }
