@@ -93,7 +93,7 @@ extension EmulatedTests {
             emulator.setClock(ahead: .zero, gain: 0)
             defer { emulator.reset() }
             // What fits is asked once: another device and blocks than the other tests'.
-            let device = try Device(.emulated, ordinal: 1)
+            let device = try Device(.emulated, ordinal: 2)
             let worlds = try await SymmetricMemory.local(worldSize: 1, device: device)
             let world = try #require(worlds.first)
             func made(warps: Int) async throws -> EPDispatchCombineOp {

@@ -10,7 +10,7 @@
 namespace standin {
 
 /// The device says that it has so many: enough for peers.
-constexpr int kDevices = 2;
+constexpr int kDevices = 3;
 /// Few, so that a launch can ask for more than fit.
 constexpr int kComputeUnits = 8;
 
