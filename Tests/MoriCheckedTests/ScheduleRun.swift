@@ -91,6 +91,12 @@ extension Schedule {
     }
 }
 
+/// What a combine failed with, and when that was known.
+private struct CombineFailure: Error {
+    let error: MoriError
+    let time: Duration
+}
+
 /// One rank of a schedule.
 private struct RankPart: Sendable {
     let world: SymmetricMemory
@@ -128,6 +134,8 @@ private struct RankPart: Sendable {
             // Who has no tokens has not waited for the last sums.
             try await stream.completion()
             return .finished
+        } catch let failure as CombineFailure {
+            return .failed(failure.error, round: number, after: failure.time - began)
         } catch let error as MoriError {
             return .failed(error, round: number, after: VirtualTime.now - began)
         } catch {
@@ -210,8 +218,10 @@ private struct RankPart: Sendable {
                 combined, routes, of: BFloat16.self, combining: BFloat16.self, with: op,
                 on: stream)
         } catch let error as MoriError {
+            // Time goes on while the rows are looked at.
+            let failure = CombineFailure(error: error, time: VirtualTime.now)
             try await requireVoid(combined, routes)
-            throw error
+            throw failure
         }
     }
 
