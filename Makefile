@@ -125,8 +125,8 @@ test-tsan: setup ## Run the suites that match SANITIZED under ThreadSanitizer.
 	MORI_EP_TESTS='$(SANITIZED_TESTS)' $(SWIFT) test --sanitize=thread --scratch-path .build-tsan \
 	    --filter '$(SANITIZED)' --skip 'Primitive(Number)?Tests'
 
-# Without XCTest: it leaks a few bytes of its own, which would fail the run. When writes arrive changes who
-# meets whom, which is ThreadSanitizer's subject, and nothing about memory.
+# Without XCTest: it leaks a few bytes of its own, which would fail the run. And without the schedules of
+# late writes, which are long: ThreadSanitizer runs them.
 test-asan: setup ## Run the suites that match SANITIZED under AddressSanitizer.
 	MORI_EP_TESTS='$(SANITIZED_TESTS)' $(SWIFT) test --disable-xctest --sanitize=address \
 	    --scratch-path .build-asan --filter '$(SANITIZED)' --skip InterNodeScheduleTests
