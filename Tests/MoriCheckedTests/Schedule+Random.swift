@@ -80,6 +80,7 @@ extension Schedule {
         if dice.once(in: 2) { loopback.completionDelay = dice.upTo(.milliseconds(3)) }
         loopback.queueDepth = dice.one(of: [2, 3, 8, 128])
         if dice.once(in: 4) { loopback.maxRequestByteCount = 64 }
+        keepNetworkWithinDeadline()
         if dice.once(in: 3) { warpPause = dice.upTo(.microseconds(100)) }
         warpSeed = seed
         for _ in 0..<dice.below(3) {
@@ -94,6 +95,25 @@ extension Schedule {
             loopback.faults.append(
                 .fullQueue(rank: rank, peer: peer, posts: 1 + dice.below(4)))
         }
+    }
+
+    /// Shortens delays with which a round's requests, a few at a time, would take most of the deadline:
+    /// a network that is too slow for it is nothing that has to succeed.
+    private mutating func keepNetworkWithinDeadline() {
+        let byteCount =
+            rounds.map(\.workload).map { workload in
+                let token = 2 * workload.hidden + 8 * workload.topK + 4 * workload.scaleDim + 16
+                return (workload.tokens.max() ?? 0) * token
+            }.max() ?? 0
+        // Beside the rows' requests, those of their counts and signals.
+        let requests = byteCount / loopback.maxRequestByteCount + 8
+        let turns = (requests + loopback.queueDepth - 1) / loopback.queueDepth
+        let turn = (loopback.delay ?? .zero) + (loopback.completionDelay ?? .zero)
+        // Each request's own delays are up to twice these.
+        let most = deadline / 4 / turns
+        guard turn > most else { return }
+        loopback.delay = loopback.delay.map { $0 * (most / turn) }
+        loopback.completionDelay = loopback.completionDelay.map { $0 * (most / turn) }
     }
 
     /// Where a pause of a round takes effect.
