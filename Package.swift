@@ -184,8 +184,9 @@ let package = Package(
         .testTarget(
             name: "MoriEPTests",
             dependencies: [
-                "CHIP", "MoriDevice", "MoriEP", "MoriLauncher", "MoriOracle", "MoriTestSupport",
-                "MoriTraceReport", "bench-dispatch-combine", "mori-ep", "mori-lab",
+                "CAllocationCount", "CHIP", "MoriDevice", "MoriEP", "MoriLauncher", "MoriOracle",
+                "MoriTestSupport", "MoriTraceReport", "bench-dispatch-combine", "mori-ep",
+                "mori-lab",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
                 .product(name: "InMemoryLogging", package: "swift-log"),

@@ -5,6 +5,9 @@ import Glibc
 /// `Synchronization.Mutex` has the same interface, but on Linux ThreadSanitizer does not see it
 /// (Swift 6.3: a correct program of twenty lines gets several reports), and a sanitizer that cries
 /// wolf checks nothing. This one is a pthread mutex, which it knows.
+///
+/// No function is put here other than in a struct: lent as a generic value, it would be wrapped for the
+/// closure and once more when it comes back, for good, with each access (Swift 6.3).
 @safe
 package final class Locked<Value>: @unchecked Sendable {
     // A pthread mutex must not move: it has memory of its own. So has the value, for which a

@@ -14,6 +14,7 @@
 #if defined(__GLIBC__) && !defined(SANITIZED)
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 // glibc's functions under the names that it exports for this purpose.
@@ -21,29 +22,51 @@ extern void* __libc_malloc(size_t size);
 extern void* __libc_calloc(size_t count, size_t size);
 extern void* __libc_realloc(void* memory, size_t size);
 extern void* __libc_memalign(size_t alignment, size_t size);
+extern void __libc_free(void* memory);
 
 static _Thread_local int64_t allocations;
+static _Atomic int64_t live_allocations;
 
 int64_t mori_allocation_count(void) { return allocations; }
 
-void* malloc(size_t size) {
+int64_t mori_live_allocation_count(void) { return live_allocations; }
+
+static void* note(void* memory) {
     ++allocations;
-    return __libc_malloc(size);
+    if (memory != NULL) {
+        atomic_fetch_add_explicit(&live_allocations, 1, memory_order_relaxed);
+    }
+    return memory;
+}
+
+static void note_free(const void* memory) {
+    if (memory != NULL) {
+        atomic_fetch_sub_explicit(&live_allocations, 1, memory_order_relaxed);
+    }
+}
+
+void* malloc(size_t size) {
+    return note(__libc_malloc(size));
 }
 
 void* calloc(size_t count, size_t size) {
-    ++allocations;
-    return __libc_calloc(count, size);
+    return note(__libc_calloc(count, size));
 }
 
 void* realloc(void* memory, size_t size) {
-    ++allocations;
-    return __libc_realloc(memory, size);
+    void* const moved = note(__libc_realloc(memory, size));
+    // The old one is gone, unless there was no room; for size 0 it is gone and there is none.
+    if (moved != NULL || size == 0) note_free(memory);
+    return moved;
+}
+
+void free(void* memory) {
+    note_free(memory);
+    __libc_free(memory);
 }
 
 void* memalign(size_t alignment, size_t size) {
-    ++allocations;
-    return __libc_memalign(alignment, size);
+    return note(__libc_memalign(alignment, size));
 }
 
 void* aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
@@ -59,5 +82,7 @@ int posix_memalign(void** memory, size_t alignment, size_t size) {
 #else
 
 int64_t mori_allocation_count(void) { return -1; }
+
+int64_t mori_live_allocation_count(void) { return -1; }
 
 #endif

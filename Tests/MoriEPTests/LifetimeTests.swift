@@ -1,3 +1,4 @@
+import CAllocationCount
 import CHIP
 import MoriEP
 import MoriOracle
@@ -39,6 +40,29 @@ extension WorldTests.LifetimeTests {
     func memoryPlansAreWhatIsAllocatedToTheByte() async {
         await #expect(processExitsWith: .success) {
             for (ranks, config) in planCases { try await checkPlan(of: config, ranks: ranks) }
+        }
+    }
+
+    /// What the proxy's thread does about once a millisecond, over the days that a server lives.
+    @Test(
+        .enabled(if: mori_live_allocation_count() >= 0, "a sanitizer counts its own way"),
+        .timeLimit(.minutes(1)))
+    func anOperatorThatWaitsForWorkKeepsNothing() async {
+        await #expect(processExitsWith: .success) {
+            _ = try await withLocalWorld(2) { world in
+                let op = try await EPDispatchCombineOp(
+                    teardownConfig(.interNodeV1), in: world)
+                try await world.barrier()
+                // Until here what is kept for good has been made.
+                try await Task.sleep(for: .milliseconds(100))
+                let before = mori_live_allocation_count()
+                try await Task.sleep(for: .milliseconds(500))
+                let kept = mori_live_allocation_count() - before
+                // Of sleeping tasks; the proxies had several hundred turns.
+                guard kept < 50 else { throw Mismatch("\(kept) allocations in half a second") }
+                try await world.barrier()
+                try await op.close()
+            }
         }
     }
 

@@ -123,7 +123,7 @@ final class OperatorKernels: Sendable {
         let memory = OperatorMemory(
             shape: shape, layout: layout, symmetric: symmetric, local: local, pinned: pinned)
         try await memory.initialize(nodes, config, rank: world.rank, base: base)
-        let tick = Locked<(@Sendable () -> Void)?>(nil)
+        let watched = Locked(Watched())
         if config.kernelType == .intraNode {
             reachable = nil
             network = nil
@@ -140,27 +140,14 @@ final class OperatorKernels: Sendable {
             network = try await memory.connect(
                 nodes, config, in: world, generation: generation
             ) {
-                tick.withLock { $0 }?()
+                watched.withLock { $0.kernels }?.tellOtherHosts()
             }
             fields.doorbell = UInt64(network?.doorbellAddress ?? 0)
             fields.words_wake = network?.wordsWake == false ? 0 : 1
         }
         self.fields = fields
         try await setInitialTimeout(timeout ?? config.timeout ?? world.roundTimeout)
-        // Ranks of other hosts cannot be told by memory that a kernel failed here.
-        tick.withLock { tick in
-            tick = { [weak self, weak world, weak generation] in
-                guard let world, let generation, world.fault == nil,
-                    let record = self?.failureRecord
-                else { return }
-                if record.isUndecided {
-                    world.search(in: generation)
-                } else if generation.spansHosts {
-                    let failure = record.error
-                    world.failEverywhere(failure, culprit: failure.ranks.first, in: generation)
-                }
-            }
-        }
+        watched.withLock { $0.kernels = self }
     }
 
     private func setInitialTimeout(_ timeout: Duration?) async throws(MoriError) {
@@ -275,6 +262,22 @@ final class OperatorKernels: Sendable {
 
     /// What the failure record says, once some warp has written it.
     var recordedFailure: MoriError? { failureRecord?.error(blaming: generation.culprits) }
+
+    /// Whom a proxy's thread looks after: itself, from when it is whole until it goes.
+    private struct Watched: Sendable {
+        weak var kernels: OperatorKernels?
+    }
+
+    /// Says that a kernel failed here, to ranks of other hosts, who cannot be told by memory.
+    private func tellOtherHosts() {
+        guard world.fault == nil, let record = failureRecord else { return }
+        if record.isUndecided {
+            world.search(in: generation)
+        } else if generation.spansHosts {
+            let failure = record.error
+            world.failEverywhere(failure, culprit: failure.ranks.first, in: generation)
+        }
+    }
 
     /// The failure record, once some warp has written it.
     var failureRecord: moriep_failure? {
