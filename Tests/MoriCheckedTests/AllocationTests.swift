@@ -170,6 +170,9 @@ extension CheckedTests.AllocationTests {
     private static func requireNoMore(
         than before: moriep_live_counts, after what: String
     ) async throws {
+        // A proxy gives what is under way for an operator that was dropped a second of its clock.
+        VirtualTime.release()
+        defer { VirtualTime.hold() }
         var counts = try liveCounts()
         for _ in 0..<500 where !counts.isWithin(before) {
             try await Task.sleep(for: .milliseconds(10))

@@ -100,13 +100,13 @@ extension Schedule {
     /// Shortens delays with which a round's requests, a few at a time, would take most of the deadline:
     /// a network that is too slow for it is nothing that has to succeed.
     private mutating func keepNetworkWithinDeadline() {
-        let byteCount =
+        let requests =
             rounds.map(\.workload).map { workload in
-                let token = 2 * workload.hidden + 8 * workload.topK + 4 * workload.scaleDim + 16
-                return (workload.tokens.max() ?? 0) * token
+                let rows = workload.tokens.max() ?? 0
+                let row = 2 * workload.hidden + 8 * workload.topK + 4 * workload.scaleDim + 16
+                // Rows may go one by one; their counts and signals are some more.
+                return rows + rows * row / loopback.maxRequestByteCount + 8
             }.max() ?? 0
-        // Beside the rows' requests, those of their counts and signals.
-        let requests = byteCount / loopback.maxRequestByteCount + 8
         let turns = (requests + loopback.queueDepth - 1) / loopback.queueDepth
         let turn = (loopback.delay ?? .zero) + (loopback.completionDelay ?? .zero)
         // Each request's own delays are up to twice these.
