@@ -1,3 +1,4 @@
+import CAllocationCount
 import FoundationEssentials
 import Glibc
 import MoriEP
@@ -17,6 +18,8 @@ struct Soak: Sendable {
         var pairs = 0
         /// Resident bytes, about once a second.
         var resident: [Int] = []
+        /// Allocations that are not freed, likewise; all -1 where a sanitizer counts its own way.
+        var allocations: [Int] = []
     }
 
     /// Runs until the time is over.
@@ -34,6 +37,7 @@ struct Soak: Sendable {
                 var outcome = Outcome()
                 while ContinuousClock.now < end {
                     outcome.resident.append(try Self.residentByteCount())
+                    outcome.allocations.append(Int(mori_live_allocation_count()))
                     try await Task.sleep(for: .seconds(1))
                 }
                 return outcome
@@ -43,15 +47,18 @@ struct Soak: Sendable {
                 sum.worlds += part.worlds
                 sum.rounds += part.rounds
                 sum.resident += part.resident
+                sum.allocations += part.allocations
             }
             return sum
         }
         outcome.pairs = pairs
-        let quarter = outcome.resident.count / 4
-        let early = median(outcome.resident.dropFirst(quarter).prefix(quarter))
-        let late = median(outcome.resident.suffix(quarter))
-        guard late <= early + early / 10 + 32 << 20 else {
-            throw Mismatch("resident bytes grew from \(early) to \(late)")
+        let resident = Trend(outcome.resident)
+        guard resident.late <= resident.early + resident.early / 10 + 32 << 20 else {
+            throw Mismatch("resident bytes grew: \(resident)")
+        }
+        let allocations = Trend(outcome.allocations)
+        guard allocations.late <= allocations.early + allocations.early / 10 + 4096 else {
+            throw Mismatch("allocations grew: \(allocations)")
         }
         return outcome
     }
@@ -129,15 +136,28 @@ struct Soak: Sendable {
         return outcome
     }
 
-    private func median(_ values: ArraySlice<Int>) -> Int {
-        let sorted = values.sorted()
-        return sorted.isEmpty ? 0 : sorted[sorted.count / 2]
-    }
-
     /// What the process has of physical memory.
     static func residentByteCount() throws -> Int {
         let text = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8)
         let pages = text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
         return pages * sysconf(Int32(_SC_PAGESIZE))
     }
+}
+
+/// How something developed: its medians in the second quarter of the time and in the last.
+struct Trend: Sendable, CustomStringConvertible {
+    let early: Int
+    let late: Int
+
+    init(_ values: [Int]) {
+        func median(_ values: ArraySlice<Int>) -> Int {
+            let sorted = values.sorted()
+            return sorted.isEmpty ? 0 : sorted[sorted.count / 2]
+        }
+        let quarter = values.count / 4
+        early = median(values.dropFirst(quarter).prefix(quarter))
+        late = median(values.suffix(quarter))
+    }
+
+    var description: String { "\(early), then \(late)" }
 }
