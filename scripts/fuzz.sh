@@ -13,12 +13,12 @@ seconds="$1"
 corpus="$2"
 program=.build-fuzz/debug/mori-ep-fuzz
 found="$corpus/found"
-failed=()
+targets=(messages store unique-id environment slurm tuning trace)
 
-mkdir -p "$found"
-for target in messages store unique-id environment slurm tuning trace; do
+# One target, whose name is printed with what came of it.
+search() {
+    local target="$1" log="$corpus/$1.log"
     mkdir -p "$corpus/$target"
-    log="$corpus/$target.log"
     if MORI_EP_FUZZ_TARGET="$target" "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
         -max_len=4096 -artifact_prefix="$found/$target-" -print_final_stats=1 \
         "$corpus/$target" "Tests/Fuzz/Corpus/$target" >"$log" 2>&1; then
@@ -26,9 +26,21 @@ for target in messages store unique-id environment slurm tuning trace; do
             "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
             "$(grep -o 'cov: [0-9]* ft: [0-9]*' "$log" | tail -n 1)"
     else
-        failed+=("$target")
         tail -n 60 "$log"
         printf 'fuzz: %-12s FAILED, see %s and %s\n' "$target" "$log" "$found"
+        return 1
     fi
+}
+
+mkdir -p "$found"
+status=0
+# Two at a time: each takes a core, and CI has two.
+for ((first = 0; first < ${#targets[@]}; first += 2)); do
+    running=()
+    for target in "${targets[@]:first:2}"; do
+        search "$target" &
+        running+=("$!")
+    done
+    for process in "${running[@]}"; do wait "$process" || status=1; done
 done
-if ((${#failed[@]} > 0)); then exit 1; fi
+exit "$status"

@@ -1,5 +1,6 @@
 import CAllocationCount
 import CHIP
+import MoriDevice
 import MoriEP
 import MoriOracle
 import MoriTestSupport
@@ -102,6 +103,45 @@ extension WorldTests.LifetimeTests {
             try await requireNothingLive()
         }
     }
+
+    /// Not even a small allocation that no device knows of, which days of rounds would add up.
+    @Test(
+        .enabled(if: mori_live_allocation_count() >= 0, "a sanitizer counts its own way"),
+        .timeLimit(.minutes(1)), arguments: [KernelType.intraNode, .interNodeV1, .asyncLL])
+    func roundsKeepNothing(_ kernel: KernelType) async {
+        await #expect(processExitsWith: .success) { [kernel] in
+            _ = try await withLocalWorld(2) { world in
+                let op = try await EPDispatchCombineOp(teardownConfig(kernel), in: world)
+                let stream = try DeviceStream(on: world.device)
+                let inputs = try RoundInputs<BFloat16>(
+                    teardownRoutes, rank: world.rank, on: stream)
+                // On threads of their own: those of Swift's tasks keep what they may use again.
+                let kept = try await BackgroundThread.run {
+                    Result { try keptAllocations(of: op, inputs, on: stream) }
+                }.get()
+                guard kept < 16 else { throw Mismatch("\(kept) allocations of 300 rounds") }
+                try await world.barrier()
+                try await op.close()
+            }
+        }
+    }
+}
+
+/// How many more allocations there are after 400 rounds than after 100: each time the least of the last 50
+/// rounds, since the other rank may be in the middle of one.
+private func keptAllocations(
+    of op: EPDispatchCombineOp, _ inputs: RoundInputs<BFloat16>, on stream: DeviceStream
+) throws -> Int {
+    var counts: [Int] = []
+    for _ in 0..<400 {
+        let received = try op.dispatch(
+            inputs.tokens, weights: inputs.weights, indices: inputs.indices, on: stream)
+        let tokens = received.tokens
+        _ = try op.combine(tokens, of: received, on: stream)
+        try stream.synchronize()
+        counts.append(Int(mori_live_allocation_count()))
+    }
+    return (counts[350..<400].min() ?? 0) - (counts[50..<100].min() ?? 0)
 }
 
 private let teardownRoutes = Routes(
